@@ -1,0 +1,2 @@
+//! The qat command.
+fn main() {}

@@ -1,0 +1,142 @@
+//! What can go wrong between an integer model and a file.
+
+use std::{io, path::PathBuf};
+
+use qat_runtime::ModelError;
+use thiserror::Error;
+
+/// Why a file could not be written or read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The operating system refused to write: no such directory, no permission, disk full.
+    #[error("writing a file, {}: expected it to be written, found {source}", path.display())]
+    Write {
+        /// The file that was to be written; what stood there before is still there.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The operating system refused to read.
+    #[error("reading a file, {}: expected a readable file, found {source}", path.display())]
+    Read {
+        /// The file that was to be read.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A directory, device or pipe stands where a file is meant.
+    #[error("file, {}: expected a regular file, found {found}", path.display())]
+    NotAFile {
+        /// The path in question.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// The integer model contradicts itself, so that no file can hold it.
+    #[error("{source}")]
+    Model {
+        /// What is wrong with it.
+        #[from]
+        source: ModelError,
+    },
+    /// The format has no way to say what the model computes.
+    #[error("{format} export, {place}: expected {expected}, found {found}")]
+    Unsupported {
+        /// The format, as in `ONNX`.
+        format: &'static str,
+        /// Where in the model.
+        place: String,
+        /// What the format can hold.
+        expected: &'static str,
+        /// What the model has.
+        found: String,
+    },
+    /// A file is no integer checkpoint that this version reads.
+    #[error("integer checkpoint, {}: {source}", path.display())]
+    Checkpoint {
+        /// The file that was read.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: CheckpointError,
+    },
+}
+
+/// What is wrong with an integer checkpoint.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The bytes are no safetensors file: another format, cut short, or changed.
+    #[error("expected the safetensors format, found {source}")]
+    Format {
+        /// Why not.
+        source: safetensors::SafeTensorError,
+    },
+    /// A safetensors file without the description that makes it a model.
+    #[error("expected a `{key}` entry in the header's metadata, found none")]
+    NoDescription {
+        /// The entry looked for.
+        key: &'static str,
+    },
+    /// The description is not the JSON it should be.
+    #[error("header's metadata: expected a model description, found {source}")]
+    Description {
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// Written by another version of this format.
+    #[error("format version: expected {expected}, found {found}")]
+    Version {
+        /// The version read here.
+        expected: u64,
+        /// The version of the file.
+        found: u64,
+    },
+    /// A tensor that the description asks for is not there.
+    #[error("tensor {name:?}: expected one, found none")]
+    MissingTensor {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor that the description does not ask for.
+    #[error("tensor {name:?}: expected only the tensors of the description, found this one besides")]
+    UnexpectedTensor {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor of another data type.
+    #[error("data type of tensor {name:?}: expected {expected}, found {found}")]
+    DataType {
+        /// Its name.
+        name: String,
+        /// The data type it must have.
+        expected: safetensors::Dtype,
+        /// The data type in the file.
+        found: safetensors::Dtype,
+    },
+    /// A tensor of another shape.
+    #[error("shape of tensor {name:?}: expected {expected}, found {found:?}")]
+    Shape {
+        /// Its name.
+        name: String,
+        /// The shape it must have.
+        expected: String,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// Every part is well formed and they are not the parts that were written.
+    #[error("SHA-256 of the content: expected {expected}, found {found}")]
+    Checksum {
+        /// As written in the file.
+        expected: String,
+        /// Of what the file has now.
+        found: String,
+    },
+    /// The parts do not make a model.
+    #[error("{source}")]
+    Model {
+        /// What is wrong with it.
+        #[from]
+        source: ModelError,
+    },
+}

@@ -1,0 +1,17 @@
+//! Conversion of trained `qat` models to integers, and the files that hold them.
+//!
+//! [`convert`] turns a calibrated [`qat::QatModel`] into a [`qat_runtime::IntegerModel`]; every writer takes the integer model alone
+//! and none looks back at the trained one.
+
+mod convert;
+mod error;
+mod file;
+mod names;
+mod onnx;
+mod safetensors;
+
+pub use convert::{ConvertError, convert};
+pub use error::{CheckpointError, ExportError};
+pub use file::{read_file, write_atomically};
+pub use onnx::{ActivationCodes, OnnxOptions, to_onnx, write_onnx};
+pub use safetensors::{read_safetensors, write_safetensors};

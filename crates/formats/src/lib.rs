@@ -1,0 +1,6 @@
+//! File structures of exchange formats, reading and writing.
+//!
+//! This crate knows how bytes become messages and how messages become bytes. It knows no semantics: what an operator computes
+//! and what a quantized number means is said in the crates that use it.
+
+pub mod onnx;

@@ -1,0 +1,162 @@
+//! Affine fake quantization of an activation with a learned range.
+//!
+//! With `N = quant_max − quant_min`, `low = min(min, 0)`, `high = max(max, 0)` (Q2, Q3, Q5):
+//!
+//! ```text
+//! s = max((high − low) / N, MIN_SCALE)        z = quant_min − round(low / s)
+//! y = s · (clamp(round(x / s) + z, quant_min, quant_max) − z)
+//! ```
+//!
+//! Gradients (Q8): every `round` passes its gradient straight through, so the input gets `dy` inside the range and 0 outside, and
+//! both ends of the range get theirs through `s` and `z`. Not here: how a range is first found (see [`crate::observer`]).
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use super::round::round_ste;
+use crate::format::IntegerFormat;
+use crate::observer::{Observer, ObserverKind, scalar};
+use crate::qparams::{MIN_SCALE, QParams};
+use crate::tensor::QuantTensor;
+
+/// What a quantizer does to what passes through it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing: the model computes in float.
+    Float,
+    /// Nothing, but the range is observed.
+    Observe,
+    /// It is put on the integer grid.
+    Quantize,
+}
+
+/// What is known of the sign of an activation before any number is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RangeSign {
+    /// Both signs: both ends of the range learn.
+    Any,
+    /// Never negative, as after a relu: `min` stays 0, so that the lowest code is real 0 and the clamp is the relu.
+    NonNegative,
+}
+
+/// Affine per-tensor quantizer with learned `min` and `max`.
+#[derive(Module, Debug)]
+pub struct FakeQuantize {
+    /// Lower end of the range in real units, shape `[1]`; values above 0 count as 0.
+    pub min: Param<Tensor<1>>,
+    /// Upper end of the range in real units, shape `[1]`; values below 0 count as 0.
+    pub max: Param<Tensor<1>>,
+    observer: Observer,
+    #[module(skip)]
+    format: IntegerFormat,
+    #[module(skip)]
+    sign: RangeSign,
+    #[module(skip)]
+    mode: Mode,
+}
+
+impl FakeQuantize {
+    /// A quantizer without a range yet, in [`Mode::Float`]; its range learns once it is calibrated.
+    pub fn new(format: IntegerFormat, sign: RangeSign, observer: ObserverKind, device: &Device) -> Self {
+        Self {
+            min: Param::from_tensor(Tensor::zeros([1], device)),
+            max: Param::from_tensor(Tensor::zeros([1], device)),
+            observer: Observer::new(observer, device),
+            format,
+            sign,
+            mode: Mode::Float,
+        }
+    }
+
+    /// The same quantizer with its range set and fixed, for values whose range is known, such as pixels.
+    pub fn with_fixed_range(mut self, min: f32, max: f32) -> Self {
+        self = self.with_range(min, max);
+        self.min = self.min.set_require_grad(false);
+        self.max = self.max.set_require_grad(false);
+        self
+    }
+
+    /// The same quantizer with its range set; whether it learns stays as it was.
+    pub fn with_range(mut self, min: f32, max: f32) -> Self {
+        let min = if self.sign == RangeSign::NonNegative { 0.0 } else { min };
+        self.min = replace(self.min, min);
+        self.max = replace(self.max, max);
+        self
+    }
+
+    /// The same quantizer in another mode.
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// What it does at present.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The observed range, `None` before anything was observed.
+    pub fn observed(&self) -> Option<(f32, f32)> {
+        self.observer.range()
+    }
+
+    /// Passes `x` through, according to the mode.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> QuantTensor<D> {
+        match self.mode {
+            Mode::Float => QuantTensor::float(x),
+            Mode::Observe => {
+                self.observer.observe(x.clone());
+                QuantTensor::float(x)
+            }
+            Mode::Quantize => self.fake_quantize(x),
+        }
+    }
+
+    fn fake_quantize<const D: usize>(&self, x: Tensor<D>) -> QuantTensor<D> {
+        let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
+        let high = self.max.val().clamp_min(0.0);
+        let (scale, zero_point) = match self.sign {
+            RangeSign::Any => {
+                let low = self.min.val().clamp_max(0.0);
+                let scale = ((high - low.clone()) / self.format.steps() as f32).clamp_min(MIN_SCALE);
+                let zero_point = -round_ste(low / scale.clone()) + quant_min;
+                (scale, Some(zero_point))
+            }
+            RangeSign::NonNegative => ((high / self.format.steps() as f32).clamp_min(MIN_SCALE), None),
+        };
+        let step = scale.clone().reshape([1; D]);
+        let codes = round_ste(x / step.clone());
+        let y = match zero_point {
+            Some(zero_point) => {
+                let zero_point = zero_point.reshape([1; D]);
+                (codes + zero_point.clone()).clamp(quant_min, quant_max) - zero_point
+            }
+            None => codes.clamp(0.0, quant_max - quant_min),
+        };
+        QuantTensor { tensor: y * step, scale: Some(scale.detach()) }
+    }
+
+    /// Scale and zero point of the present range, as host numbers.
+    pub fn qparams(&self) -> QParams {
+        let min = if self.sign == RangeSign::NonNegative { 0.0 } else { scalar(self.min.val()) };
+        QParams::affine(min, scalar(self.max.val()), self.format)
+    }
+
+    /// The range as it stands, not widened to contain 0.
+    pub fn range(&self) -> (f32, f32) {
+        (scalar(self.min.val()), scalar(self.max.val()))
+    }
+
+    /// What is known of the sign.
+    pub fn sign(&self) -> RangeSign {
+        self.sign
+    }
+}
+
+/// The same parameter with another value; whether it learns stays as it was.
+fn replace(param: Param<Tensor<1>>, value: f32) -> Param<Tensor<1>> {
+    param.map(|old| {
+        let learns = old.is_require_grad();
+        Tensor::full([1], value, &old.device()).set_require_grad(learns)
+    })
+}

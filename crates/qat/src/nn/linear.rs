@@ -1,0 +1,67 @@
+//! Fully connected layer with fake-quantized weight, bias and output.
+//!
+//! `y = fq(relu?(x · ŵ + b̂))` with `ŵ` symmetric (Q4, Q5) and `b̂` on the accumulator's grid `s_in · s_w` (Q11).
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, activation, module::linear};
+
+use crate::fake_quantize::{FakeQuantize, Mode, fake_quantize_bias, fake_quantize_weight, weight_scale};
+use crate::format::{Granularity, IntegerFormat};
+use crate::tensor::QuantTensor;
+
+/// What a [`QuantLinear`] is made with besides its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantLinearConfig {
+    /// Codes of the weight.
+    pub weight: IntegerFormat,
+    /// How many weights share a step.
+    pub granularity: Granularity,
+    /// Whether a relu follows and is fused.
+    pub relu: bool,
+}
+
+/// Linear layer `[.., d_input]` to `[.., d_output]`.
+#[derive(Module, Debug)]
+pub struct QuantLinear {
+    /// `[d_input, d_output]`, as Burn's `Linear` has it.
+    pub weight: Param<Tensor<2>>,
+    /// `[d_output]`.
+    pub bias: Option<Param<Tensor<1>>>,
+    /// The grid of the output.
+    pub output: FakeQuantize,
+    #[module(skip)]
+    config: QuantLinearConfig,
+}
+
+impl QuantLinear {
+    /// A layer with the given parameters.
+    pub fn new(
+        weight: Param<Tensor<2>>,
+        bias: Option<Param<Tensor<1>>>,
+        output: FakeQuantize,
+        config: QuantLinearConfig,
+    ) -> Self {
+        Self { weight, bias, output, config }
+    }
+
+    /// Applies the layer.
+    pub fn forward<const D: usize>(&self, input: QuantTensor<D>) -> QuantTensor<D> {
+        let mut weight = self.weight.val();
+        let mut bias = self.bias.as_ref().map(Param::val);
+        if self.output.mode() == Mode::Quantize {
+            let scale = weight_scale(weight.clone(), 1, self.config.weight, self.config.granularity);
+            weight = fake_quantize_weight(weight, scale.clone(), self.config.weight);
+            if let Some(input_scale) = input.scale {
+                let [_, d_output] = scale.dims();
+                bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale.reshape([d_output])));
+            }
+        }
+        let y = linear(input.tensor, weight, bias);
+        self.output.forward(if self.config.relu { activation::relu(y) } else { y })
+    }
+
+    /// What it was made with.
+    pub fn config(&self) -> &QuantLinearConfig {
+        &self.config
+    }
+}

@@ -1,0 +1,182 @@
+//! Models that the integration tests share: builders and a seeded generator.
+
+use qat_runtime::{
+    Add, AvgPool2d, Contract, Conv2d, IntegerModel, Linear, MaxPool2d, Node, Op, QParams, Requantize, ValueId, ValueInfo,
+};
+
+/// A generator of one 64-bit state (xorshift64*), so that tests need no dependency and repeat everywhere.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        println!("seed {seed}");
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// Uniform in `[low, high]`.
+    pub fn range(&mut self, low: i64, high: i64) -> i64 {
+        low + (self.next() >> 11).rem_euclid((high - low + 1) as u64) as i64
+    }
+
+    pub fn codes(&mut self, length: usize) -> Vec<i8> {
+        (0..length).map(|_| self.range(-128, 127) as i8).collect()
+    }
+}
+
+/// Builds a model node by node; every new value's parameters are drawn unless they are shared with the input.
+pub struct Builder {
+    pub model: IntegerModel,
+    random: Random,
+}
+
+impl Builder {
+    pub fn new(shape: &[usize], seed: u64) -> Self {
+        let model =
+            IntegerModel { contract: Contract::Fp32Rne, values: vec![], nodes: vec![], input: ValueId(0), output: ValueId(0) };
+        let mut builder = Self { model, random: Random::new(seed) };
+        let qparams = builder.qparams();
+        builder.value(shape, qparams);
+        builder
+    }
+
+    fn qparams(&mut self) -> QParams {
+        QParams { scale: self.random.range(1, 64) as f32 / 256.0, zero_point: self.random.range(-128, 127) as i32 }
+    }
+
+    fn value(&mut self, shape: &[usize], qparams: QParams) -> ValueId {
+        let id = ValueId(self.model.values.len());
+        self.model.values.push(ValueInfo { name: format!("v{}", id.0), shape: shape.to_vec(), qparams });
+        self.model.output = id;
+        id
+    }
+
+    pub fn shape(&self, id: ValueId) -> Vec<usize> {
+        self.model.values[id.0].shape.clone()
+    }
+
+    fn node(&mut self, op: Op, inputs: &[ValueId], shape: &[usize], shared: bool) -> ValueId {
+        let qparams = if shared { self.model.values[inputs[0].0].qparams } else { self.qparams() };
+        let output = self.value(shape, qparams);
+        self.model.nodes.push(Node { op, inputs: inputs.to_vec(), output });
+        output
+    }
+
+    /// Weights, bias and a rule that spreads the sums over the codes.
+    fn weights(&mut self, x: ValueId, channels: usize, row: usize) -> (Vec<i8>, Vec<f32>, Vec<i32>, f32) {
+        let weight = (0..channels * row).map(|_| self.random.range(-127, 127) as i8).collect();
+        let scale = (0..channels).map(|_| self.random.range(1, 100) as f32 * 1e-4).collect();
+        let bias = (0..channels).map(|_| self.random.range(-20_000, 20_000) as i32).collect();
+        let spread = 73.0 * 73.0 * (row as f32).sqrt();
+        (weight, scale, bias, self.model.values[x.0].qparams.scale * 5e-3 * spread / 50.0)
+    }
+
+    /// The rule for a value whose scale is set here, so that multipliers follow from the scales.
+    fn rule(&mut self, x: ValueId, y: ValueId, weight_scale: &[f32], scale: f32, relu: bool) -> Requantize {
+        let zero_point = if relu { -128 } else { self.model.values[y.0].qparams.zero_point };
+        self.model.values[y.0].qparams = QParams { scale, zero_point };
+        let x_scale = self.model.values[x.0].qparams.scale;
+        Requantize { multiplier: weight_scale.iter().map(|s| x_scale * s / scale).collect(), min: -128, max: 127 }
+    }
+
+    pub fn conv2d(&mut self, x: ValueId, c_out: usize, kernel: usize, stride: usize, groups: usize, relu: bool) -> ValueId {
+        let c_in = self.shape(x)[0];
+        let (weight, weight_scale, bias, scale) = self.weights(x, c_out, c_in / groups * kernel * kernel);
+        let padding = [(kernel - 1) / 2, (kernel - 1) / 2, kernel / 2, kernel / 2];
+        let mut op = Conv2d {
+            name: format!("conv{}", self.model.nodes.len()),
+            weight,
+            weight_scale,
+            bias,
+            c_out,
+            c_in,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding,
+            dilation: [1, 1],
+            groups,
+            requantize: Requantize { multiplier: vec![], min: -128, max: 127 },
+        };
+        let shape = op.output_shape(&self.shape(x)).expect("the kernel fits");
+        let y = self.value(&shape, QParams { scale, zero_point: 3 });
+        op.requantize = self.rule(x, y, &op.weight_scale.clone(), scale, relu);
+        self.model.nodes.push(Node { op: Op::Conv2d(op), inputs: vec![x], output: y });
+        y
+    }
+
+    pub fn linear(&mut self, x: ValueId, d_output: usize, relu: bool) -> ValueId {
+        let d_input = self.shape(x)[0];
+        let (weight, weight_scale, bias, scale) = self.weights(x, d_output, d_input);
+        let y = self.value(&[d_output], QParams { scale, zero_point: -7 });
+        let requantize = self.rule(x, y, &weight_scale, scale, relu);
+        let name = format!("fc{}", self.model.nodes.len());
+        let op = Linear { name, weight, weight_scale, bias, d_input, d_output, requantize };
+        self.model.nodes.push(Node { op: Op::Linear(op), inputs: vec![x], output: y });
+        y
+    }
+
+    pub fn add(&mut self, a: ValueId, b: ValueId) -> ValueId {
+        let shape = self.shape(a);
+        self.node(Op::Add(Add { min: -128, max: 127 }), &[a, b], &shape, false)
+    }
+
+    pub fn max_pool2d(&mut self, x: ValueId) -> ValueId {
+        let op = MaxPool2d { kernel: [2, 2], stride: [2, 2], padding: [0; 4], dilation: [1, 1] };
+        let shape = op.output_shape(&self.shape(x)).expect("the window fits");
+        self.node(Op::MaxPool2d(op), &[x], &shape, true)
+    }
+
+    pub fn avg_pool2d(&mut self, x: ValueId, kernel: usize) -> ValueId {
+        let op = AvgPool2d { kernel: [kernel; 2], stride: [kernel; 2], padding: [0; 4], count_include_pad: false };
+        let shape = op.output_shape(&self.shape(x)).expect("the window fits");
+        self.node(Op::AvgPool2d(op), &[x], &shape, false)
+    }
+
+    pub fn relu(&mut self, x: ValueId) -> ValueId {
+        let shape = self.shape(x);
+        self.node(Op::Relu, &[x], &shape, true)
+    }
+
+    pub fn flatten(&mut self, x: ValueId) -> ValueId {
+        let elements = self.shape(x).iter().product();
+        self.node(Op::Reshape, &[x], &[elements], true)
+    }
+}
+
+/// LeNet-5 on 1 × 28 × 28: two convolutions with max pools, three linear layers.
+pub fn lenet(seed: u64) -> IntegerModel {
+    let mut b = Builder::new(&[1, 28, 28], seed);
+    let x = b.conv2d(ValueId(0), 6, 5, 1, 1, true);
+    let x = b.max_pool2d(x);
+    let x = b.conv2d(x, 16, 5, 1, 1, true);
+    let x = b.max_pool2d(x);
+    let x = b.flatten(x);
+    let x = b.linear(x, 120, true);
+    let x = b.linear(x, 84, true);
+    b.linear(x, 10, false);
+    b.model
+}
+
+/// A small residual net with every operation of the contract: shortcut, depthwise, both average pools, an unfused relu.
+pub fn residual(seed: u64) -> IntegerModel {
+    let mut b = Builder::new(&[3, 12, 12], seed);
+    let stem = b.conv2d(ValueId(0), 8, 3, 1, 1, true);
+    let x = b.conv2d(stem, 8, 3, 1, 8, true);
+    let x = b.conv2d(x, 8, 1, 1, 1, false);
+    let x = b.add(x, stem);
+    let x = b.relu(x);
+    let shortcut = b.conv2d(x, 12, 1, 2, 2, false);
+    let y = b.avg_pool2d(x, 2);
+    let y = b.conv2d(y, 12, 3, 1, 4, false);
+    let x = b.add(shortcut, y);
+    let x = b.avg_pool2d(x, 6);
+    let x = b.flatten(x);
+    b.linear(x, 10, false);
+    b.model
+}

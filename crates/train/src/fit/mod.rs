@@ -1,0 +1,385 @@
+//! Training a classifier, segment by segment, so that nothing is lost when it stops.
+//!
+//! [`fit`] takes a model from one step of a phase to another, with Burn's `Learner` inside Burn's `SupervisedTraining`. Where it stood
+//! is a [`FitState`]; the next call continues from there, with the same model, with a model that the caller has changed between two
+//! steps (batch norm frozen), or with one loaded from a checkpoint by another process. All three are one mechanism, and give the same
+//! next step, bit for bit on a device whose kernels are deterministic.
+//!
+//! What the next step follows from:
+//!
+//! | part | where it comes from |
+//! | --- | --- |
+//! | parameters, running statistics | the model |
+//! | Adam's moments | [`FitState`] |
+//! | images of the step | seed, phase, step |
+//! | learning rate | plan, step |
+//! | random numbers on the device | seed, phase, step: the device is seeded anew before each step |
+//!
+//! Not here: what a phase does to the model (see the recipe), and the layout of checkpoints (see [`checkpoint`](crate::checkpoint)).
+
+mod handoff;
+mod learning_rate;
+pub(crate) mod measure;
+mod segment;
+
+use crate::{
+    checkpoint::CheckpointInfo,
+    classifier::{BatchResult, Classifier, Trainer, percent},
+    data::{ImageLoader, ImageSet, LoaderConfig},
+    error::TrainError,
+    metrics::{Keep, MetricsFile},
+    progress::{self, ProgressStyle},
+    run::{RunDirectory, same},
+    schedule::{check_batch_size, check_learning_rate, check_seed},
+};
+use burn::{
+    module::Module,
+    optim::{AdamConfig, OptimizerRecord},
+    tensor::Device,
+    train::{InferenceStep, Interrupter, Learner, SupervisedTraining, TrainingStrategy},
+};
+use handoff::{Always, handoff};
+use learning_rate::Clock;
+use measure::{Mean, NoLog, Quantity};
+use segment::{Segment, Shared};
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+pub use learning_rate::WarmupCosine;
+
+/// What is being trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The float model.
+    Float,
+    /// The model with fake quantization.
+    Qat,
+}
+
+impl Phase {
+    /// Its name in files and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Float => "float",
+            Self::Qat => "qat",
+        }
+    }
+
+    /// The loader's number of this phase's epoch `epoch`; no two phases share one, so none repeats another's order.
+    const fn loader_epoch(self, epoch: usize) -> u64 {
+        ((self as u64) << 32) + epoch as u64
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A phase of training with Adam (betas 0.9 and 0.999), and how far to go in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FitPlan {
+    /// The phase.
+    pub phase: Phase,
+    /// Name of the model, written into checkpoints.
+    pub model: String,
+    /// Epochs of the phase; a training epoch drops the images that do not fill a batch.
+    pub epochs: usize,
+    /// Images in a step, at least 1 and at most as many as there are to train on.
+    pub batch_size: usize,
+    /// Peak learning rate, in `(0, 1]`; see [`WarmupCosine`].
+    pub learning_rate: f64,
+    /// Steps over which the learning rate rises to its peak.
+    pub warmup_steps: usize,
+    /// Seed of the order of images and of random numbers, below 2^63.
+    pub seed: u64,
+    /// Steps between two checkpoints, at least 1; the end of an epoch always makes one.
+    pub checkpoint_every: usize,
+    /// The segment ends when so many steps of the phase are done; `None` for all of them.
+    pub stop_at_step: Option<usize>,
+}
+
+impl FitPlan {
+    /// A whole phase, with a checkpoint every 200 steps and no warm-up.
+    pub fn new(phase: Phase, model: &str, epochs: usize, batch_size: usize, learning_rate: f64, seed: u64) -> Self {
+        Self {
+            phase,
+            model: model.into(),
+            epochs,
+            batch_size,
+            learning_rate,
+            warmup_steps: 0,
+            seed,
+            checkpoint_every: 200,
+            stop_at_step: None,
+        }
+    }
+
+    /// Steps in one epoch over `images` images.
+    pub fn steps_per_epoch(&self, images: usize) -> usize {
+        images / self.batch_size.max(1)
+    }
+
+    /// Steps of the phase over `images` images.
+    pub fn total_steps(&self, images: usize) -> usize {
+        self.steps_per_epoch(images).saturating_mul(self.epochs)
+    }
+
+    fn validate(&self, images: usize) -> Result<(), TrainError> {
+        check_seed(self.seed)?;
+        check_batch_size(self.batch_size)?;
+        check_learning_rate("learning_rate", self.learning_rate)?;
+        if self.batch_size > images {
+            let expected = "at most the number of training images";
+            let found = format!("{} for {images} images", self.batch_size);
+            return Err(TrainError::Hyperparameter { field: "batch_size", expected, found });
+        }
+        if self.checkpoint_every == 0 {
+            return Err(TrainError::Hyperparameter { field: "checkpoint_every", expected: "at least 1", found: "0".into() });
+        }
+        Ok(())
+    }
+}
+
+/// Where training of a phase stands, but for the model.
+#[derive(Debug, Default)]
+pub struct FitState {
+    pub(crate) step: usize,
+    /// Whether the epoch that `step` ends, if it ends one, has been evaluated.
+    pub(crate) evaluated: bool,
+    pub(crate) optimizer: Option<OptimizerRecord>,
+    /// Length of `metrics.csv`; `None` cuts it where the phase begins.
+    pub(crate) metrics_bytes: Option<u64>,
+    pub(crate) origin: Option<Origin>,
+}
+
+/// The checkpoint that a state was read from.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) path: PathBuf,
+    pub(crate) info: CheckpointInfo,
+}
+
+impl FitState {
+    /// The beginning of a phase.
+    pub fn start() -> Self {
+        Self::default()
+    }
+
+    /// Steps of the phase that are done.
+    pub fn step(&self) -> usize {
+        self.step
+    }
+
+    fn must_suit(&self, plan: &FitPlan, images: usize) -> Result<(), TrainError> {
+        if let Some(Origin { path, info }) = &self.origin {
+            same("phase", path, &info.phase, &plan.phase)?;
+            same("model", path, &info.model, &plan.model)?;
+            same("seed", path, &info.seed, &plan.seed)?;
+            same("batch_size", path, &info.batch_size, &plan.batch_size)?;
+            same("steps_per_epoch", path, &info.steps_per_epoch, &plan.steps_per_epoch(images))?;
+            same("total_steps", path, &info.total_steps, &plan.total_steps(images))?;
+        }
+        if self.step > plan.total_steps(images) {
+            let found = format!("{} of {}", self.step, plan.total_steps(images));
+            return Err(TrainError::Hyperparameter { field: "step", expected: "at most the steps of the phase", found });
+        }
+        Ok(())
+    }
+}
+
+/// Images to learn from, and images to be judged on after each epoch.
+#[derive(Clone, Debug)]
+pub struct FitData {
+    /// Training images.
+    pub train: Arc<ImageSet>,
+    /// Images that are never trained on; may be empty.
+    pub valid: Arc<ImageSet>,
+}
+
+/// Why a call of [`fit`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The phase is done.
+    Completed,
+    /// The step of [`FitPlan::stop_at_step`] is done.
+    Stopped,
+    /// `Interrupter::stop` was called; a checkpoint of this very state has been written.
+    Interrupted,
+}
+
+/// Loss and accuracy over a set of images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Mean cross entropy; NaN for no images.
+    pub loss: f32,
+    /// Images whose highest score is the target's.
+    pub correct: usize,
+    /// Images.
+    pub images: usize,
+}
+
+impl Evaluation {
+    /// Share of correct images, in percent.
+    pub fn accuracy(&self) -> f32 {
+        percent(self.correct, self.images)
+    }
+}
+
+/// What a call of [`fit`] made.
+#[derive(Debug)]
+pub struct Fitted<M> {
+    /// The model in training mode; `valid()` gives the one to use.
+    pub model: M,
+    /// From where the next call continues.
+    pub state: FitState,
+    /// Why it came back.
+    pub ending: Ending,
+    /// The last evaluation of this call, if an epoch ended.
+    pub evaluation: Option<Evaluation>,
+}
+
+/// Trains `model` from `from` to the end of the phase, or to where `plan` or `interrupter` stops it.
+///
+/// Writes rows of `metrics.csv` and checkpoints into `run`; shows progress on standard error in `style`. Training happens on `device`, to
+/// which the model is moved.
+///
+/// # Errors
+///
+/// [`TrainError`]: a hyperparameter outside its domain, a state that does not belong to the plan, NaN, a full disk. The last
+/// checkpoint is then intact.
+#[allow(clippy::too_many_arguments)]
+pub fn fit<M: Classifier>(
+    model: M,
+    from: FitState,
+    plan: &FitPlan,
+    data: &FitData,
+    device: &Device,
+    run: &RunDirectory,
+    style: ProgressStyle,
+    interrupter: &Interrupter,
+) -> Result<Fitted<M>, TrainError> {
+    let images = data.train.len();
+    plan.validate(images)?;
+    from.must_suit(plan, images)?;
+    let (steps_per_epoch, total_steps) = (plan.steps_per_epoch(images), plan.total_steps(images));
+    let keep = from.metrics_bytes.map_or(Keep::Before(plan.phase), Keep::Bytes);
+    let metrics = MetricsFile::open(&run.metrics(), keep)?;
+
+    let training_device = if device.is_autodiff() { device.clone() } else { device.clone().autodiff() };
+    let position = (plan.phase.loader_epoch(from.step / steps_per_epoch), from.step % steps_per_epoch);
+    let train = ImageLoader::new(data.train.clone(), LoaderConfig::train(plan.batch_size, plan.seed), &training_device)
+        .starting_at(position.0, position.1);
+    let valid = ImageLoader::new(data.valid.clone(), LoaderConfig::test(EVALUATION_BATCH), &training_device.clone().inner());
+
+    let rate = WarmupCosine { peak: plan.learning_rate, warmup_steps: plan.warmup_steps, total_steps };
+    let clock = Clock { rate, next_step: from.step };
+    // By way of a validation model, parameters that the caller has computed become leaves of the graph.
+    let model = Trainer(model.valid()).train().fork(&training_device);
+    let mut learner = Learner::new(model, AdamConfig::new().init(), clock);
+    if let Some(optimizer) = from.optimizer {
+        learner.load_optim(optimizer);
+    }
+
+    let ((model_out, optimizer_out, rate_out), records) = handoff();
+    let renderer = progress::renderer(
+        style,
+        progress::Extent { phase: plan.phase, step: from.step, total_steps, steps_per_epoch, batch_size: plan.batch_size },
+    );
+    let shared = Arc::new(Mutex::new(Shared {
+        step: from.step,
+        evaluated: from.evaluated,
+        metrics,
+        records,
+        evaluation: None,
+        ending: Ok(Ending::Completed),
+        result: None,
+    }));
+    let segment = Segment {
+        plan: plan.clone(),
+        steps_per_epoch,
+        total_steps,
+        checkpoints: run.checkpoints(),
+        device: training_device,
+        shared: shared.clone(),
+    };
+    let result = SupervisedTraining::new(run.path(), Arc::new(train), Arc::new(valid))
+        .with_training_strategy(TrainingStrategy::Custom(Arc::new(segment)))
+        .with_custom_checkpointers(model_out, optimizer_out, rate_out)
+        .with_checkpointing_strategy(Always)
+        .with_metric_logger(NoLog)
+        .with_application_logger(None)
+        .with_interrupter(interrupter.clone())
+        .metrics((Mean::of(Quantity::Loss), Mean::of(Quantity::Accuracy)))
+        .renderer(renderer)
+        .num_epochs(plan.epochs)
+        .label(plan.phase.name())
+        .launch(learner);
+
+    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let ending = std::mem::replace(&mut shared.ending, Ok(Ending::Completed))?;
+    if let Some(source) = result.error {
+        return Err(TrainError::Learner { phase: plan.phase, source });
+    }
+    let (model, optimizer) = shared.result.take().expect("a segment that ends without an error leaves its model");
+    let metrics_bytes = Some(shared.metrics.sync()?);
+    Ok(Fitted {
+        model: model.0,
+        state: FitState {
+            step: shared.step,
+            evaluated: shared.evaluated,
+            optimizer: Some(optimizer),
+            metrics_bytes,
+            origin: None,
+        },
+        ending,
+        evaluation: shared.evaluation,
+    })
+}
+
+/// Images that are evaluated at a time.
+const EVALUATION_BATCH: usize = 200;
+
+/// Loss and accuracy of `model` over `images`, on `device`, without training.
+///
+/// # Errors
+///
+/// [`TrainError::Device`] when the device fails.
+pub fn evaluate<M: Classifier>(model: &M, images: &Arc<ImageSet>, device: &Device) -> Result<Evaluation, TrainError> {
+    let device = device.clone().inner();
+    let model = Trainer(model.valid().fork(&device));
+    let loader = ImageLoader::new(images.clone(), LoaderConfig::test(EVALUATION_BATCH), &device);
+    let place = || format!("evaluation on {}", images.name);
+    let mut sum = Sum::default();
+    for batch in loader.epoch(0, 0) {
+        let batch = batch.map_err(|source| TrainError::Data { place: place(), source })?;
+        sum.add(&InferenceStep::step(&model, batch).read().map_err(|source| TrainError::Device { place: place(), source })?);
+    }
+    Ok(sum.evaluation())
+}
+
+/// An evaluation in the making.
+#[derive(Default)]
+struct Sum {
+    loss: f64,
+    correct: usize,
+    images: usize,
+}
+
+impl Sum {
+    fn add(&mut self, batch: &BatchResult) {
+        self.loss += f64::from(batch.loss) * batch.images as f64;
+        self.correct += batch.correct;
+        self.images += batch.images;
+    }
+
+    fn evaluation(&self) -> Evaluation {
+        Evaluation { loss: (self.loss / self.images as f64) as f32, correct: self.correct, images: self.images }
+    }
+}

@@ -1,0 +1,27 @@
+//! Training for `qat`: data, a loop that can stop anywhere and continue, run directories, and a small model zoo.
+//!
+//! ```text
+//! data ─▶ fit ─▶ checkpoints, metrics.csv ─▶ fit …      one phase after another, float then quantized
+//! zoo ──────┘
+//! ```
+//!
+//! Not here: what quantization does to a model (the `qat` crate), and exported files (`qat-export`).
+
+mod atomic;
+pub mod checkpoint;
+pub mod classifier;
+pub mod data;
+mod error;
+pub mod fit;
+mod metrics;
+mod progress;
+pub mod run;
+pub mod schedule;
+pub mod zoo;
+
+pub use classifier::Classifier;
+pub use error::TrainError;
+pub use fit::{Ending, Evaluation, FitData, FitPlan, FitState, Fitted, Phase, evaluate, fit};
+pub use progress::ProgressStyle;
+pub use run::{Manifest, Results, RunDirectory, load_model, save_model};
+pub use schedule::Schedule;

@@ -1,0 +1,172 @@
+//! `metrics.csv`: a row for each training step and each evaluation.
+//!
+//! ```text
+//! phase,epoch,step,split,loss,accuracy,learning_rate,images_per_second
+//! float,1,1,train,2.3081026,9.375,0.001,811
+//! ```
+//!
+//! `epoch` and `step` count from 1 within the phase; the row of an evaluation carries the last step before it. `loss` is the shortest
+//! decimal that reads back as the same float32, `accuracy` is in percent, `learning_rate` is empty for evaluations. All columns but the
+//! last are reproducible. The file only grows, except that a resumed run first cuts what lies beyond its checkpoint, so
+//! that it ends as if the run had never stopped.
+
+use crate::{error::TrainError, fit::Phase};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+const HEADER: &str = "phase,epoch,step,split,loss,accuracy,learning_rate,images_per_second\n";
+
+/// The file, open at its end.
+pub(crate) struct MetricsFile {
+    path: PathBuf,
+    file: File,
+    length: u64,
+}
+
+/// One row.
+pub(crate) struct Row {
+    pub(crate) phase: Phase,
+    pub(crate) epoch: usize,
+    pub(crate) step: usize,
+    pub(crate) loss: f32,
+    pub(crate) accuracy: f32,
+    /// Of a training step; an evaluation has none.
+    pub(crate) learning_rate: Option<f64>,
+    pub(crate) images_per_second: f64,
+}
+
+/// What of an existing file stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// The bytes that a checkpoint saw.
+    Bytes(u64),
+    /// Everything before the first row of a phase that begins anew.
+    Before(Phase),
+}
+
+impl MetricsFile {
+    /// Opens the file for rows after those that stay.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Malformed`] when the file is shorter than a checkpoint saw it, [`TrainError::Io`] otherwise.
+    pub(crate) fn open(path: &Path, keep: Keep) -> Result<Self, TrainError> {
+        let io = |source| TrainError::Io { action: "open metrics", path: path.into(), source };
+        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(io)?;
+        let length = match keep {
+            Keep::Bytes(length) => length,
+            Keep::Before(phase) => before(&file, phase).map_err(io)?,
+        };
+        let found = file.metadata().map_err(io)?.len();
+        if found < length {
+            return Err(TrainError::Malformed {
+                path: path.into(),
+                expected: format!("the {length} bytes of the last checkpoint"),
+                found: format!("{found}"),
+            });
+        }
+        file.set_len(length).and_then(|()| file.seek(SeekFrom::Start(length))).map_err(io)?;
+        let mut metrics = Self { path: path.into(), file, length };
+        if length == 0 {
+            metrics.append(HEADER)?;
+        }
+        Ok(metrics)
+    }
+
+    /// Adds a row.
+    pub(crate) fn push(&mut self, row: &Row) -> Result<(), TrainError> {
+        let split = if row.learning_rate.is_some() { "train" } else { "valid" };
+        let rate = row.learning_rate.map(|rate| rate.to_string()).unwrap_or_default();
+        self.append(&format!(
+            "{},{},{},{split},{},{},{rate},{:.0}\n",
+            row.phase, row.epoch, row.step, row.loss, row.accuracy, row.images_per_second
+        ))
+    }
+
+    fn append(&mut self, text: &str) -> Result<(), TrainError> {
+        self.file.write_all(text.as_bytes()).map_err(|source| self.error(source))?;
+        self.length += text.len() as u64;
+        Ok(())
+    }
+
+    /// Makes the rows survive a crash, and says how many bytes they are.
+    pub(crate) fn sync(&mut self) -> Result<u64, TrainError> {
+        self.file.sync_data().map_err(|source| self.error(source))?;
+        Ok(self.length)
+    }
+
+    fn error(&self, source: io::Error) -> TrainError {
+        TrainError::Io { action: "write metrics", path: self.path.clone(), source }
+    }
+}
+
+/// Length of the complete rows before the first one of `phase`.
+fn before(file: &File, phase: Phase) -> io::Result<u64> {
+    let mut reader = BufReader::new(file);
+    let mut length = 0;
+    let mut line = Vec::new();
+    let first_cell = format!("{phase},");
+    loop {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line)?;
+        if line.starts_with(first_cell.as_bytes()) || !line.ends_with(b"\n") {
+            return Ok(length);
+        }
+        length += read as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(step: usize, loss: f32) -> Row {
+        Row { phase: Phase::Float, epoch: 1, step, loss, accuracy: 12.5, learning_rate: Some(1e-3), images_per_second: 9.4 }
+    }
+
+    #[test]
+    fn rows_beyond_the_checkpoint_are_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        let mut metrics = MetricsFile::open(&path, Keep::Before(Phase::Float)).unwrap();
+        metrics.push(&row(1, 0.1)).unwrap();
+        let kept = metrics.sync().unwrap();
+        metrics.push(&row(2, 0.2)).unwrap();
+        drop(metrics);
+
+        let mut metrics = MetricsFile::open(&path, Keep::Bytes(kept)).unwrap();
+        metrics.push(&Row { learning_rate: None, ..row(1, f32::MIN_POSITIVE) }).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            format!("{HEADER}float,1,1,train,0.1,12.5,0.001,9\nfloat,1,1,valid,{},12.5,,9\n", f32::MIN_POSITIVE)
+        );
+    }
+
+    #[test]
+    fn a_phase_that_begins_anew_keeps_the_rows_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        let mut metrics = MetricsFile::open(&path, Keep::Before(Phase::Float)).unwrap();
+        metrics.push(&row(1, 0.1)).unwrap();
+        let float = metrics.sync().unwrap();
+        metrics.push(&Row { phase: Phase::Qat, ..row(1, 0.2) }).unwrap();
+        std::io::Write::write_all(&mut metrics.file, b"qat,1,2,tr").unwrap();
+        drop(metrics);
+        assert_eq!(MetricsFile::open(&path, Keep::Before(Phase::Qat)).unwrap().length, float);
+        assert_eq!(MetricsFile::open(&path, Keep::Before(Phase::Float)).unwrap().length, HEADER.len() as u64);
+    }
+
+    #[test]
+    fn a_shorter_file_than_the_checkpoint_saw_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        drop(MetricsFile::open(&path, Keep::Before(Phase::Float)).unwrap());
+        let error = MetricsFile::open(&path, Keep::Bytes(1000)).err().unwrap();
+        assert!(matches!(error, TrainError::Malformed { .. }), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), HEADER, "a refused file is left as it was");
+    }
+}

@@ -1,0 +1,365 @@
+//! A run is a directory.
+//!
+//! ```text
+//! run.toml              everything needed to repeat the run; written first, never changed
+//! metrics.csv           a row for each step and each evaluation
+//! checkpoints/          the last two states from which training can continue
+//! float.bpk             parameters after float training
+//! qat.bpk               parameters after quantization-aware training
+//! integer.safetensors   the integer model
+//! model.onnx            the integer model for other runtimes
+//! results.toml          the final numbers
+//! ```
+//!
+//! Not here: training itself (see [`fit`](crate::fit::fit())), and the formats of the integer files.
+
+use crate::{
+    atomic::write_file,
+    checkpoint::{self, Checkpoint},
+    error::TrainError,
+    schedule::{Schedule, check_batch_size, check_seed},
+};
+use burn::{
+    module::Module,
+    store::{ModuleRecord, RecordError},
+    tensor::Bytes,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+/// The version of `run.toml`.
+const FORMAT: u32 = 1;
+
+/// What a run is made from, `run.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this file, 1.
+    pub format: u32,
+    /// Version of the program that wrote it.
+    pub version: String,
+    /// Name of the model in the zoo.
+    pub model: String,
+    /// The dataset, as `qat train` takes it.
+    pub dataset: String,
+    /// Only so many images of each split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// The quantization scheme, as `--scheme` takes it.
+    pub scheme: String,
+    /// The device, as `--device` takes it.
+    pub device: String,
+    /// Seed of weights, order of images and random numbers, below 2^63.
+    pub seed: u64,
+    /// Images in a step, at least 1.
+    pub batch_size: usize,
+    /// Epochs, calibration and learning rates.
+    #[serde(default)]
+    pub schedule: Schedule,
+}
+
+impl Manifest {
+    /// A manifest in this program's format and version; the fields that a user chooses are arguments.
+    pub fn new(model: &str, dataset: &str, scheme: &str, device: &str, seed: u64, batch_size: usize, schedule: Schedule) -> Self {
+        Self {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            model: model.into(),
+            dataset: dataset.into(),
+            limit: None,
+            scheme: scheme.into(),
+            device: device.into(),
+            seed,
+            batch_size,
+            schedule,
+        }
+    }
+
+    /// Checks every number against its domain.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Hyperparameter`] of the first one outside it.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        check_seed(self.seed)?;
+        check_batch_size(self.batch_size)?;
+        self.schedule.validate()
+    }
+
+    /// Refuses to continue a run with other settings; `path` is the `run.toml` that holds `self`.
+    fn must_equal(&self, now: &Self, path: &Path) -> Result<(), TrainError> {
+        same("model", path, &self.model, &now.model)?;
+        same("dataset", path, &self.dataset, &now.dataset)?;
+        same("limit", path, &self.limit, &now.limit)?;
+        same("scheme", path, &self.scheme, &now.scheme)?;
+        same("device", path, &self.device, &now.device)?;
+        same("seed", path, &self.seed, &now.seed)?;
+        same("batch_size", path, &self.batch_size, &now.batch_size)?;
+        let (was, is) = (&self.schedule, &now.schedule);
+        same("float_epochs", path, &was.float_epochs, &is.float_epochs)?;
+        same("float_learning_rate", path, &was.float_learning_rate, &is.float_learning_rate)?;
+        same("calibration_samples", path, &was.calibration_samples, &is.calibration_samples)?;
+        same("qat_epochs", path, &was.qat_epochs, &is.qat_epochs)?;
+        same("qat_learning_rate", path, &was.qat_learning_rate, &is.qat_learning_rate)?;
+        same("warmup_steps", path, &was.warmup_steps, &is.warmup_steps)?;
+        same("freeze_batch_norm_after", path, &was.freeze_batch_norm_after, &is.freeze_batch_norm_after)
+    }
+}
+
+/// The final numbers of a run, `results.toml`; accuracies and agreement in percent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Results {
+    /// Test images.
+    pub samples: Option<usize>,
+    /// Of the float model.
+    pub float_accuracy: Option<f64>,
+    /// After calibration, before any quantized training.
+    pub ptq_accuracy: Option<f64>,
+    /// Of the model with fake quantization, after training.
+    pub fake_quant_accuracy: Option<f64>,
+    /// Of the integer model.
+    pub integer_accuracy: Option<f64>,
+    /// Share of images on which fake quantization and integers name the same class.
+    pub agreement: Option<f64>,
+    /// Size of the float parameters.
+    pub float_bytes: Option<u64>,
+    /// Size of the integer parameters.
+    pub integer_bytes: Option<u64>,
+}
+
+/// A run directory, opened.
+#[derive(Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+    manifest: Manifest,
+    /// Held as long as this process may write to the run; a reader has none.
+    _lock: Option<File>,
+}
+
+impl RunDirectory {
+    /// Begins a run in a new or empty folder.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::RunExists`] when there is something already, [`TrainError::Io`], [`TrainError::RunBusy`].
+    pub fn create(path: impl Into<PathBuf>, manifest: Manifest) -> Result<Self, TrainError> {
+        let path = path.into();
+        manifest.validate()?;
+        let io = |source| TrainError::Io { action: "create run", path: path.clone(), source };
+        if path.join("run.toml").exists() {
+            return Err(TrainError::RunExists { path, found: "an earlier run" });
+        }
+        match fs::read_dir(&path) {
+            Ok(mut entries) => {
+                if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "run.lock")) {
+                    return Err(TrainError::RunExists { path, found: "other files" });
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&path).map_err(io)?,
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Err(TrainError::RunExists { path, found: "a file" });
+            }
+            Err(error) => return Err(io(error)),
+        }
+        let lock = lock(&path)?;
+        fs::create_dir_all(path.join("checkpoints")).map_err(io)?;
+        write_toml("write run.toml", &path.join("run.toml"), &manifest)?;
+        Ok(Self { path, manifest, _lock: Some(lock) })
+    }
+
+    /// Opens a run to read from it.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::NoRun`], [`TrainError::Malformed`], [`TrainError::Io`].
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, TrainError> {
+        let path = path.into();
+        let file = path.join("run.toml");
+        if !file.exists() {
+            return Err(TrainError::NoRun { path, expected: "run.toml" });
+        }
+        let manifest: Manifest = read_toml(&file)?;
+        if manifest.format != FORMAT {
+            let (expected, found) = (format!("format {FORMAT}"), manifest.format.to_string());
+            return Err(TrainError::Malformed { path: file, expected, found });
+        }
+        manifest.validate()?;
+        Ok(Self { path, manifest, _lock: None })
+    }
+
+    /// Opens a run to continue it with the settings it was begun with.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open); [`TrainError::Changed`] when `manifest` differs, [`TrainError::RunBusy`] when another process
+    /// trains here.
+    pub fn resume(path: impl Into<PathBuf>, manifest: &Manifest) -> Result<Self, TrainError> {
+        let mut run = Self::open(path)?;
+        run.manifest.must_equal(manifest, &run.path.join("run.toml"))?;
+        run._lock = Some(lock(&run.path)?);
+        let checkpoints = run.checkpoints();
+        fs::create_dir_all(&checkpoints)
+            .map_err(|source| TrainError::Io { action: "create folder", path: checkpoints.clone(), source })?;
+        checkpoint::clean(&checkpoints)?;
+        Ok(run)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the run is made from.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The checkpoint from which training continues; `None` before the first.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Malformed`] when it is damaged, [`TrainError::Changed`] when it is of another model or seed than `run.toml` says.
+    pub fn last_checkpoint(&self) -> Result<Option<Checkpoint>, TrainError> {
+        let folder = self.checkpoints();
+        if !folder.exists() {
+            return Ok(None);
+        }
+        let Some(checkpoint) = Checkpoint::last(&folder)? else { return Ok(None) };
+        let (file, info) = (self.path.join("run.toml"), checkpoint.info());
+        same("model", &file, &self.manifest.model, &info.model)?;
+        same("seed", &file, &self.manifest.seed, &info.seed)?;
+        Ok(Some(checkpoint))
+    }
+
+    /// `checkpoints/`.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// `metrics.csv`.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.csv")
+    }
+
+    /// `float.bpk`.
+    pub fn float_model(&self) -> PathBuf {
+        self.path.join("float.bpk")
+    }
+
+    /// `qat.bpk`.
+    pub fn qat_model(&self) -> PathBuf {
+        self.path.join("qat.bpk")
+    }
+
+    /// `integer.safetensors`.
+    pub fn integer_model(&self) -> PathBuf {
+        self.path.join("integer.safetensors")
+    }
+
+    /// `model.onnx`.
+    pub fn onnx_model(&self) -> PathBuf {
+        self.path.join("model.onnx")
+    }
+
+    /// `results.toml`.
+    pub fn results_file(&self) -> PathBuf {
+        self.path.join("results.toml")
+    }
+
+    /// The final numbers; `None` before there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Malformed`], [`TrainError::Io`].
+    pub fn results(&self) -> Result<Option<Results>, TrainError> {
+        let path = self.results_file();
+        if path.exists() { read_toml(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// Writes the final numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Io`]; the numbers that were there before are then untouched.
+    pub fn write_results(&self, results: &Results) -> Result<(), TrainError> {
+        write_toml("write results", &self.results_file(), results)
+    }
+}
+
+/// Writes the parameters and running statistics of `model` to `path`, as a burnpack record.
+///
+/// # Errors
+///
+/// [`TrainError::Io`]; a file that was there before is then untouched.
+pub fn save_model<M: Module>(path: &Path, model: &M) -> Result<(), TrainError> {
+    const ACTION: &str = "write model";
+    let bytes = model
+        .valid()
+        .into_record()
+        .into_bytes()
+        .map_err(|error| TrainError::Io { action: ACTION, path: path.into(), source: io::Error::other(error) })?;
+    write_file(ACTION, path, &bytes)
+}
+
+/// `model` with the parameters and running statistics that [`save_model`] wrote to `path`.
+///
+/// # Errors
+///
+/// [`TrainError::Io`], [`TrainError::Malformed`] for a damaged file, [`TrainError::WrongParameters`] for another model.
+pub fn load_model<M: Module>(path: &Path, model: M) -> Result<M, TrainError> {
+    let bytes = fs::read(path).map_err(|source| TrainError::Io { action: "read model", path: path.into(), source })?;
+    load_record(path, model, bytes)
+}
+
+/// `model` with the record in `bytes`, which were read from `path`.
+pub(crate) fn load_record<M: Module>(path: &Path, model: M, bytes: Vec<u8>) -> Result<M, TrainError> {
+    let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|error| TrainError::Malformed {
+        path: path.into(),
+        expected: "a burnpack record of a model".into(),
+        found: match error {
+            RecordError::Io(text) | RecordError::Validation(text) => text,
+        },
+    })?;
+    model.try_load_record(record).map_err(|source| TrainError::WrongParameters { path: path.into(), source })
+}
+
+/// Refuses a setting that is not the one written in `path`.
+pub(crate) fn same<T: PartialEq + std::fmt::Debug>(field: &'static str, path: &Path, was: &T, is: &T) -> Result<(), TrainError> {
+    if was == is {
+        return Ok(());
+    }
+    let (expected, found) = (format!("{was:?}"), format!("{is:?}"));
+    Err(TrainError::Changed { field, path: path.into(), expected, found })
+}
+
+/// Takes the run for this process; the lock ends with it, however it ends.
+fn lock(path: &Path) -> Result<File, TrainError> {
+    let file = path.join("run.lock");
+    let io = |source| TrainError::Io { action: "lock run", path: file.clone(), source };
+    let lock = File::options().create(true).truncate(false).write(true).open(&file).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(TrainError::RunBusy { path: path.into() }),
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+fn write_toml(action: &'static str, path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
+    let text = toml::to_string(value)
+        .map_err(|error| TrainError::Io { action, path: path.into(), source: io::Error::other(error) })?;
+    write_file(action, path, text.as_bytes())
+}
+
+fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
+    let text = fs::read_to_string(path).map_err(|source| TrainError::Io { action: "read", path: path.into(), source })?;
+    toml::from_str(&text).map_err(|error| TrainError::Malformed {
+        path: path.into(),
+        expected: "TOML of this program".into(),
+        found: error.message().replace('\n', " "),
+    })
+}

@@ -1,0 +1,267 @@
+//! The zoo: small networks written as plain Burn modules, without a trace of quantization.
+//!
+//! All take images in NCHW layout with values in `[0, 1]` and give ten class scores. [`ZooModel`] is a name;
+//! [`ZooNet`] is a network of any of these names, as one type, whose parameter paths are those of the plain network.
+
+mod lenet;
+mod mlp;
+mod resnet8;
+
+use crate::classifier::Classifier;
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    tensor::{Bool, Device, Int, Tensor},
+};
+use std::{fmt, str::FromStr};
+
+pub use lenet::LeNet;
+pub use mlp::Mlp;
+pub use resnet8::{Block, ResNet8};
+
+/// The name of a network of the zoo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZooModel {
+    /// [`Mlp`].
+    Mlp,
+    /// [`LeNet`].
+    LeNet,
+    /// [`ResNet8`].
+    ResNet8,
+}
+
+impl ZooModel {
+    /// Every network, in the order in which they are listed to the user.
+    pub const ALL: [Self; 3] = [Self::Mlp, Self::LeNet, Self::ResNet8];
+
+    /// The name on the command line and in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mlp => "mlp",
+            Self::LeNet => "lenet",
+            Self::ResNet8 => "resnet8",
+        }
+    }
+
+    /// Shape of one image, `[c, h, w]`.
+    pub const fn input_shape(self) -> [usize; 3] {
+        match self {
+            Self::Mlp | Self::LeNet => [1, 28, 28],
+            Self::ResNet8 => [3, 32, 32],
+        }
+    }
+
+    /// Number of class scores.
+    pub const fn classes(self) -> usize {
+        10
+    }
+
+    /// A network on `device` whose weights follow from `seed` alone.
+    ///
+    /// Burn draws a parameter when it is first used; every parameter is used here, so that no later random number changes it.
+    pub fn init(self, device: &Device, seed: u64) -> ZooNet {
+        device.seed(seed);
+        let net = match self {
+            Self::Mlp => ZooNet::Mlp(Mlp::init(device)),
+            Self::LeNet => ZooNet::LeNet(LeNet::init(device)),
+            Self::ResNet8 => ZooNet::ResNet8(ResNet8::init(device)),
+        };
+        net.visit(&mut Draw);
+        net
+    }
+}
+
+impl fmt::Display for ZooModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is not in the zoo.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("model {name:?}: expected one of {}, found no such network", names())]
+pub struct UnknownModel {
+    /// The name as it was given.
+    pub name: String,
+}
+
+fn names() -> String {
+    ZooModel::ALL.map(ZooModel::name).join(", ")
+}
+
+impl FromStr for ZooModel {
+    type Err = UnknownModel;
+
+    fn from_str(name: &str) -> Result<Self, UnknownModel> {
+        Self::ALL.into_iter().find(|model| model.name() == name).ok_or_else(|| UnknownModel { name: name.into() })
+    }
+}
+
+/// Draws lazy parameters by reading them.
+struct Draw;
+
+impl ModuleVisitor for Draw {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        param.val();
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        param.val();
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        param.val();
+    }
+}
+
+/// A network of the zoo.
+///
+/// It adds nothing to the paths of the parameters: `conv1.weight` of [`LeNet`] is `conv1.weight` here.
+#[derive(Clone, Debug)]
+pub enum ZooNet {
+    /// Named `mlp`.
+    Mlp(Mlp),
+    /// Named `lenet`.
+    LeNet(LeNet),
+    /// Named `resnet8`.
+    ResNet8(ResNet8),
+}
+
+impl ZooNet {
+    /// The name of this network.
+    pub const fn model(&self) -> ZooModel {
+        match self {
+            Self::Mlp(_) => ZooModel::Mlp,
+            Self::LeNet(_) => ZooModel::LeNet,
+            Self::ResNet8(_) => ZooModel::ResNet8,
+        }
+    }
+}
+
+/// The same expression of whichever network it is.
+macro_rules! each {
+    ($value:expr, $net:ident => $body:expr) => {
+        match $value {
+            ZooNet::Mlp($net) => $body,
+            ZooNet::LeNet($net) => $body,
+            ZooNet::ResNet8($net) => $body,
+        }
+    };
+}
+
+/// The same, put back into a [`ZooNet`].
+macro_rules! map_each {
+    ($value:expr, $net:ident => $body:expr) => {
+        match $value {
+            ZooNet::Mlp($net) => ZooNet::Mlp($body),
+            ZooNet::LeNet($net) => ZooNet::LeNet($body),
+            ZooNet::ResNet8($net) => ZooNet::ResNet8($body),
+        }
+    };
+}
+
+impl Module for ZooNet {
+    fn collect_devices(&self, devices: Vec<Device>) -> Vec<Device> {
+        each!(self, net => net.collect_devices(devices))
+    }
+
+    fn fork(self, device: &Device) -> Self {
+        map_each!(self, net => net.fork(device))
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        map_each!(self, net => net.to_device(device))
+    }
+
+    fn train(self) -> Self {
+        map_each!(self, net => net.train())
+    }
+
+    fn valid(&self) -> Self {
+        map_each!(self, net => net.valid())
+    }
+
+    fn materialize(self) -> Self {
+        map_each!(self, net => net.materialize())
+    }
+
+    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        each!(self, net => net.visit(visitor))
+    }
+
+    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        map_each!(self, net => net.map(mapper))
+    }
+}
+
+impl fmt::Display for ZooNet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        each!(self, net => net.fmt(f))
+    }
+}
+
+impl Classifier for ZooNet {
+    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+        each!(self, net => net.forward(images))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_others_are_refused() {
+        for model in ZooModel::ALL {
+            assert_eq!(model.name().parse(), Ok(model));
+        }
+        let error = "lenet5".parse::<ZooModel>().unwrap_err();
+        assert_eq!(error.to_string(), "model \"lenet5\": expected one of mlp, lenet, resnet8, found no such network");
+    }
+
+    #[test]
+    fn every_network_gives_ten_scores() {
+        let device = Device::flex();
+        for model in ZooModel::ALL {
+            let [c, h, w] = model.input_shape();
+            let scores = model.init(&device, 1).logits(Tensor::zeros([3, c, h, w], &device));
+            assert_eq!(scores.dims(), [3, model.classes()], "{model}");
+        }
+    }
+
+    #[test]
+    fn weights_follow_from_the_seed() {
+        let device = Device::flex();
+        let bytes = |seed| ZooModel::ResNet8.init(&device, seed).fingerprint();
+        assert_eq!(bytes(7), bytes(7));
+        assert_ne!(bytes(7), bytes(8));
+    }
+
+    impl ZooNet {
+        /// Bits of all float parameters in visiting order, with their paths.
+        fn fingerprint(&self) -> Vec<(String, Vec<u32>)> {
+            #[derive(Default)]
+            struct Bits(Vec<String>, Vec<(String, Vec<u32>)>);
+            impl ModuleVisitor for Bits {
+                fn enter_module(&mut self, name: &str, _: &str) {
+                    self.0.push(name.into());
+                }
+                fn exit_module(&mut self, _: &str, _: &str) {
+                    self.0.pop();
+                }
+                fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                    let values: Vec<f32> = param.val().try_into_vec_as().unwrap();
+                    self.1.push((self.0.join("."), values.iter().map(|v| v.to_bits()).collect()));
+                }
+            }
+            let mut bits = Bits::default();
+            self.visit(&mut bits);
+            bits.1
+        }
+    }
+
+    #[test]
+    fn paths_are_those_of_the_plain_network() {
+        let bits = ZooModel::LeNet.init(&Device::flex(), 1).fingerprint();
+        assert_eq!(bits[0].0, "conv1.weight");
+    }
+}

@@ -1,0 +1,5 @@
+//! Runs from the outside: how they stop and continue, and what they refuse.
+
+mod refusals;
+mod resume;
+mod support;

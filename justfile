@@ -1,0 +1,24 @@
+# The recipes of this workspace; `just --list` shows them. Everything is built in release mode.
+
+# Cheapest check first: format, lints, documentation, tests.
+check: fmt clippy doc test
+
+fmt:
+    cargo fmt --all --check
+
+clippy:
+    cargo clippy --release --workspace --all-targets -- -D warnings
+
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+
+test:
+    cargo test --release --workspace
+
+# What the continuous integration runs, peers in Python and devices included.
+ci:
+    CI=true bash .ci/run
+
+# Float training, calibration and quantization-aware training of a small net on MNIST.
+train out="runs/lenet" *flags="":
+    cargo run --release -- train mnist --model lenet --out {{ out }} {{ flags }}
