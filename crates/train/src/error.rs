@@ -127,6 +127,9 @@ pub enum TrainError {
         /// What the device said.
         source: TensorReadError,
     },
+    /// The model cannot be quantized.
+    #[error(transparent)]
+    Graph(#[from] qat::GraphError),
     /// Burn's own training machinery failed.
     #[error("training, {phase}: expected success, found {source}")]
     Learner {
