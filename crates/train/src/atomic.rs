@@ -31,9 +31,11 @@ pub(crate) fn write_file(action: &'static str, path: &Path, bytes: &[u8]) -> Res
 pub(crate) fn sync_folder(action: &'static str, folder: &Path) -> Result<(), TrainError> {
     // Only Unix can open a folder as a file; elsewhere a rename is as durable as the system makes it.
     if cfg!(unix) {
-        File::open(folder)
-            .and_then(|file| file.sync_all())
-            .map_err(|source| TrainError::Io { action, path: folder.into(), source })?;
+        File::open(folder).and_then(|file| file.sync_all()).map_err(|source| TrainError::Io {
+            action,
+            path: folder.into(),
+            source,
+        })?;
     }
     Ok(())
 }
@@ -67,8 +69,7 @@ impl NewFolder {
     /// Gives the folder its name, `path`, in the same parent.
     pub(crate) fn publish(mut self, path: &Path) -> Result<(), TrainError> {
         sync_folder(self.action, &self.temporary)?;
-        fs::rename(&self.temporary, path)
-            .map_err(|source| TrainError::Io { action: self.action, path: path.into(), source })?;
+        fs::rename(&self.temporary, path).map_err(|source| TrainError::Io { action: self.action, path: path.into(), source })?;
         self.published = true;
         sync_folder(self.action, path.parent().unwrap_or(Path::new(".")))
     }

@@ -93,7 +93,8 @@ impl Checkpoint {
     fn open(folder: PathBuf) -> Result<Self, TrainError> {
         let path = folder.join(INFO);
         let text = String::from_utf8(read(&path)?).map_err(|error| malformed(&path, "UTF-8 text", &error))?;
-        let info: CheckpointInfo = toml::from_str(&text).map_err(|error| malformed(&path, "a checkpoint of this program", &error.message()))?;
+        let info: CheckpointInfo =
+            toml::from_str(&text).map_err(|error| malformed(&path, "a checkpoint of this program", &error.message()))?;
         if info.format != FORMAT {
             return Err(malformed(&path, &format!("format {FORMAT}"), &info.format));
         }
@@ -155,8 +156,11 @@ pub(crate) fn save(
     let (model, optimizer) = (bytes(model.into_bytes())?, bytes(optimizer.into_bytes())?);
     info.model_sha256 = sha256(&model);
     info.optimizer_sha256 = sha256(&optimizer);
-    let text = toml::to_string(&info)
-        .map_err(|error| TrainError::Io { action: ACTION, path: folder.into(), source: io::Error::other(error) })?;
+    let text = toml::to_string(&info).map_err(|error| TrainError::Io {
+        action: ACTION,
+        path: folder.into(),
+        source: io::Error::other(error),
+    })?;
 
     let mut there = list(folder)?;
     let number = there.last().map_or(1, |(number, _)| number.saturating_add(1));

@@ -32,7 +32,7 @@ impl<M: Classifier> Trainer<M> {
         let device = logits.device();
         let correct = logits.clone().detach().argmax(1).reshape([images]).equal(batch.targets.clone()).int().sum();
         let loss = CrossEntropyLossConfig::new().init(&device).forward(logits, batch.targets);
-        let output = StepOutput(Reading::Pending { loss: loss.clone().detach(), correct, images });
+        let output = StepOutput(Reading::Pending(Box::new(Pending { loss: loss.clone().detach(), correct, images })));
         (loss, output)
     }
 }
@@ -125,8 +125,15 @@ pub struct StepOutput(Reading);
 
 #[derive(Clone, Debug)]
 enum Reading {
-    Pending { loss: Tensor<1>, correct: Tensor<1, Int>, images: usize },
+    Pending(Box<Pending>),
     Done(BatchResult),
+}
+
+#[derive(Clone, Debug)]
+struct Pending {
+    loss: Tensor<1>,
+    correct: Tensor<1, Int>,
+    images: usize,
 }
 
 impl StepOutput {
@@ -138,7 +145,8 @@ impl StepOutput {
     pub fn read(self) -> Result<BatchResult, TensorReadError> {
         match self.0 {
             Reading::Done(result) => Ok(result),
-            Reading::Pending { loss, correct, images } => {
+            Reading::Pending(pending) => {
+                let Pending { loss, correct, images } = *pending;
                 let correct: i64 = correct.try_into_scalar()?;
                 Ok(BatchResult { loss: loss.try_into_scalar()?, correct: correct.clamp(0, images as i64) as usize, images })
             }
@@ -167,7 +175,7 @@ impl Adaptor<Option<BatchResult>> for StepOutput {
     fn adapt(&self) -> Option<BatchResult> {
         match self.0 {
             Reading::Done(result) => Some(result),
-            Reading::Pending { .. } => None,
+            Reading::Pending(_) => None,
         }
     }
 }

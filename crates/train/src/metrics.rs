@@ -140,10 +140,7 @@ mod tests {
         let mut metrics = MetricsFile::open(&path, Keep::Bytes(kept)).unwrap();
         metrics.push(&Row { learning_rate: None, ..row(1, f32::MIN_POSITIVE) }).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(
-            text,
-            format!("{HEADER}float,1,1,train,0.1,12.5,0.001,9\nfloat,1,1,valid,{},12.5,,9\n", f32::MIN_POSITIVE)
-        );
+        assert_eq!(text, format!("{HEADER}float,1,1,train,0.1,12.5,0.001,9\nfloat,1,1,valid,{},12.5,,9\n", f32::MIN_POSITIVE));
     }
 
     #[test]

@@ -203,8 +203,11 @@ impl RunDirectory {
         run.manifest.must_equal(manifest, &run.path.join("run.toml"))?;
         run._lock = Some(lock(&run.path)?);
         let checkpoints = run.checkpoints();
-        fs::create_dir_all(&checkpoints)
-            .map_err(|source| TrainError::Io { action: "create folder", path: checkpoints.clone(), source })?;
+        fs::create_dir_all(&checkpoints).map_err(|source| TrainError::Io {
+            action: "create folder",
+            path: checkpoints.clone(),
+            source,
+        })?;
         checkpoint::clean(&checkpoints)?;
         Ok(run)
     }
@@ -298,11 +301,11 @@ impl RunDirectory {
 /// [`TrainError::Io`]; a file that was there before is then untouched.
 pub fn save_model<M: Module>(path: &Path, model: &M) -> Result<(), TrainError> {
     const ACTION: &str = "write model";
-    let bytes = model
-        .valid()
-        .into_record()
-        .into_bytes()
-        .map_err(|error| TrainError::Io { action: ACTION, path: path.into(), source: io::Error::other(error) })?;
+    let bytes = model.valid().into_record().into_bytes().map_err(|error| TrainError::Io {
+        action: ACTION,
+        path: path.into(),
+        source: io::Error::other(error),
+    })?;
     write_file(ACTION, path, &bytes)
 }
 
@@ -350,8 +353,8 @@ fn lock(path: &Path) -> Result<File, TrainError> {
 }
 
 fn write_toml(action: &'static str, path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
-    let text = toml::to_string(value)
-        .map_err(|error| TrainError::Io { action, path: path.into(), source: io::Error::other(error) })?;
+    let text =
+        toml::to_string(value).map_err(|error| TrainError::Io { action, path: path.into(), source: io::Error::other(error) })?;
     write_file(action, path, text.as_bytes())
 }
 

@@ -49,11 +49,7 @@ impl Schedule {
         check_learning_rate("float_learning_rate", self.float_learning_rate)?;
         check_learning_rate("qat_learning_rate", self.qat_learning_rate)?;
         if self.calibration_samples == 0 {
-            return Err(TrainError::Hyperparameter {
-                field: "calibration_samples",
-                expected: "at least 1",
-                found: "0".into(),
-            });
+            return Err(TrainError::Hyperparameter { field: "calibration_samples", expected: "at least 1", found: "0".into() });
         }
         if !(0.0..=1.0).contains(&self.freeze_batch_norm_after) {
             return Err(TrainError::Hyperparameter {

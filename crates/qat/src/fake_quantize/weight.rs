@@ -52,10 +52,10 @@ mod tests {
     #[test]
     fn each_channel_has_its_own_step_and_equals_the_host() {
         let device = Device::flex();
-        let rows = [[0.3, -1.27, 0.005], [0.0, 0.0, 0.0], [2.5e-3, 1e-3, -2e-3]];
+        let rows = [[0.3f32, -1.27, 0.005], [0.0, 0.0, 0.0], [2.5e-3, 1e-3, -2e-3]];
         let weight = Tensor::<2>::from_floats(rows, &device);
         let scale = weight_scale(weight.clone(), 0, FORMAT, Granularity::PerChannel);
-        let values: Vec<f32> = fake_quantize_weight(weight, scale, FORMAT).into_data().to_vec().unwrap();
+        let values: Vec<f32> = fake_quantize_weight(weight, scale, FORMAT).into_data().try_to_vec().unwrap();
         for (row, got) in rows.iter().zip(values.chunks(3)) {
             let scale = QParams::symmetric_scale(row.iter().fold(0.0f32, |m, w| m.max(w.abs())), FORMAT);
             for (w, got) in row.iter().zip(got) {

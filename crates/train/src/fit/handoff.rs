@@ -49,10 +49,18 @@ pub(super) struct Records {
     learning_rate: Receiver<LrSchedulerRecord>,
 }
 
-/// Checkpointers for the model, the optimizer and the learning rate, and where their records come out.
-pub(super) fn handoff() -> ((Handoff<ModuleRecord>, Handoff<OptimizerRecord>, Handoff<LrSchedulerRecord>), Records) {
+/// Checkpointers to be given to Burn.
+pub(super) struct Handoffs {
+    pub(super) model: Handoff<ModuleRecord>,
+    pub(super) optimizer: Handoff<OptimizerRecord>,
+    pub(super) learning_rate: Handoff<LrSchedulerRecord>,
+}
+
+/// Checkpointers, and where their records come out.
+pub(super) fn handoff() -> (Handoffs, Records) {
     let ((model_in, model), (optimizer_in, optimizer), (rate_in, learning_rate)) = (channel(), channel(), channel());
-    ((Handoff(model_in), Handoff(optimizer_in), Handoff(rate_in)), Records { model, optimizer, learning_rate })
+    let handoffs = Handoffs { model: Handoff(model_in), optimizer: Handoff(optimizer_in), learning_rate: Handoff(rate_in) };
+    (handoffs, Records { model, optimizer, learning_rate })
 }
 
 impl Records {

@@ -287,7 +287,7 @@ pub fn fit<M: Classifier>(
         learner.load_optim(optimizer);
     }
 
-    let ((model_out, optimizer_out, rate_out), records) = handoff();
+    let (handoffs, records) = handoff();
     let renderer = progress::renderer(
         style,
         progress::Extent { phase: plan.phase, step: from.step, total_steps, steps_per_epoch, batch_size: plan.batch_size },
@@ -311,7 +311,7 @@ pub fn fit<M: Classifier>(
     };
     let result = SupervisedTraining::new(run.path(), Arc::new(train), Arc::new(valid))
         .with_training_strategy(TrainingStrategy::Custom(Arc::new(segment)))
-        .with_custom_checkpointers(model_out, optimizer_out, rate_out)
+        .with_custom_checkpointers(handoffs.model, handoffs.optimizer, handoffs.learning_rate)
         .with_checkpointing_strategy(Always)
         .with_metric_logger(NoLog)
         .with_application_logger(None)

@@ -117,6 +117,7 @@ impl ModuleVisitor for Draw {
 ///
 /// It adds nothing to the paths of the parameters: `conv1.weight` of [`LeNet`] is `conv1.weight` here.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a program holds few networks, and their tensors are elsewhere")]
 pub enum ZooNet {
     /// Named `mlp`.
     Mlp(Mlp),

@@ -39,8 +39,7 @@ fn a_checkpoint_of_another_model_is_refused_by_name_and_by_parameters() {
     let other = FitPlan { model: "lenet".into(), ..plan.clone() };
     let (data, device) = (data(MODEL, 64), Device::flex());
     let state = checkpoint.state().unwrap();
-    let error =
-        fit(net(MODEL), state, &other, &data, &device, &run, ProgressStyle::Quiet, &Interrupter::new()).unwrap_err();
+    let error = fit(net(MODEL), state, &other, &data, &device, &run, ProgressStyle::Quiet, &Interrupter::new()).unwrap_err();
     let TrainError::Changed { field: "model", expected, found, .. } = &error else { panic!("{error}") };
     assert_eq!((expected.as_str(), found.as_str()), ("\"mlp\"", "\"lenet\""));
 }

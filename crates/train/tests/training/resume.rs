@@ -87,7 +87,8 @@ fn a_run_killed_in_the_middle_of_an_epoch_ends_as_if_nothing_had_happened() {
     // A header, 300 steps and 3 evaluations; nothing of Burn's own, and nothing unfinished.
     assert_eq!(lines(&calm), 304);
     let names = |path: &Path| {
-        let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     };
@@ -274,8 +275,7 @@ fn nan_stops_the_run_names_the_parameter_and_keeps_the_checkpoint() {
 
     let ZooNet::Mlp(mut net) = fitted.model else { unreachable!("a network keeps its name") };
     net.fc2.weight = net.fc2.weight.map(|weight| weight * f32::NAN);
-    let error =
-        fit(ZooNet::Mlp(net), fitted.state, &plan, &data, &device, &run, ProgressStyle::Quiet, &interrupter).unwrap_err();
+    let error = fit(ZooNet::Mlp(net), fitted.state, &plan, &data, &device, &run, ProgressStyle::Quiet, &interrupter).unwrap_err();
     let TrainError::NonFinite { phase: Phase::Float, epoch: 2, step: 13, loss, parameter } = &error else { panic!("{error}") };
     assert!(loss.is_nan());
     assert_eq!(parameter.as_deref(), Some("fc2.weight"));
@@ -306,8 +306,7 @@ fn a_model_with_nan_is_not_saved_even_when_its_loss_is_finite() {
     let run = RunDirectory::create(folder.path().join("run"), manifest(ZooModel::Mlp, &plan)).unwrap();
     let mut net = Spoilt { linear: LinearConfig::new(784, 10).init(&device), unused: LinearConfig::new(1, 1).init(&device) };
     net.unused.weight = net.unused.weight.map(|weight| weight * f32::INFINITY);
-    let error =
-        fit(net, FitState::start(), &plan, &data, &device, &run, ProgressStyle::Quiet, &Interrupter::new()).unwrap_err();
+    let error = fit(net, FitState::start(), &plan, &data, &device, &run, ProgressStyle::Quiet, &Interrupter::new()).unwrap_err();
     let TrainError::NonFinite { parameter, loss, .. } = &error else { panic!("{error}") };
     assert!(loss.is_finite());
     assert_eq!(parameter.as_deref(), Some("unused.weight"));

@@ -2,7 +2,8 @@
 
 use burn::tensor::Device;
 use qat_train::{
-    Ending, FitData, FitPlan, FitState, Fitted, Manifest, Phase, ProgressStyle, RunDirectory, Schedule, TrainError, data::ImageSet,
+    Ending, FitData, FitPlan, FitState, Fitted, Manifest, Phase, ProgressStyle, RunDirectory, Schedule, TrainError,
+    data::ImageSet,
     fit,
     zoo::{ZooModel, ZooNet},
 };
