@@ -9,6 +9,7 @@ mod file;
 mod names;
 mod onnx;
 mod safetensors;
+pub mod verify;
 
 pub use convert::{ConvertError, convert};
 pub use error::{CheckpointError, ExportError};

@@ -33,6 +33,7 @@
 //! # Ok::<(), qat::GraphError>(())
 //! ```
 
+pub mod analysis;
 mod config;
 mod device;
 pub mod fake_quantize;

@@ -103,7 +103,8 @@ pub enum Activation {
 impl QatModel {
     /// Captures `forward` of `module`, fuses its layers and puts quantizers in place, all in [`Mode::Float`].
     ///
-    /// `input_shape` is that of the model's input; the size of its first dimension, the batch, is ignored.
+    /// `input_shape` is that of the model's input; the size of its first dimension, the batch, is ignored. Recording sees inference,
+    /// which does not know a batch norm's momentum: here it is Burn's default, 0.1.
     ///
     /// # Errors
     /// What cannot be quantized, with its place and what is expected there.
@@ -124,6 +125,13 @@ impl QatModel {
     /// # Errors
     /// An activation of a rank that no layer takes.
     pub fn from_graph(graph: &Graph, placement: &Placement, config: &QConfig, device: &Device) -> Result<Self, GraphError> {
+        if let rank @ (0 | 1 | 5..) = graph.values[graph.input.0].shape.len() {
+            return Err(GraphError::UnsupportedOperand {
+                place: "input".into(),
+                expected: "rank 2, 3 or 4, batch included",
+                found: format!("rank {rank}"),
+            });
+        }
         let quantizer = |site: &QuantizerSite| FakeQuantize::new(config.activation, site.sign, config.observer, device);
         let mut steps = Vec::new();
         let mut layers = Vec::new();
@@ -315,6 +323,8 @@ impl QatModel {
     /// # Errors
     /// The module lacks a parameter that this model was captured with, or has it in another shape.
     pub fn write_back<M: Module>(&self, module: M) -> Result<M, GraphError> {
+        // A statistic that the module has not taken in yet would take the place of what is written; a snapshot flushes it.
+        drop(module.valid());
         let mut writer = Writer { values: self.parameters_by_path(), path: Vec::new(), mismatch: None };
         let module = module.map(&mut writer);
         if let Some(error) = writer.mismatch {
@@ -367,7 +377,8 @@ impl QatModel {
 fn usable(name: &str, quantizer: &FakeQuantize) -> Result<(f32, f32), GraphError> {
     let refuse = |found: String| GraphError::NotCalibrated { place: format!("output of {name}"), found };
     let (min, max) = quantizer.observed().ok_or_else(|| refuse("nothing".into()))?;
-    if min.is_finite() && max.is_finite() { Ok((min, max)) } else { Err(refuse(format!("[{min}, {max}]"))) }
+    // A width beyond f32 has no step.
+    if (max - min).is_finite() { Ok((min, max)) } else { Err(refuse(format!("[{min}, {max}]"))) }
 }
 
 impl QatLayer {

@@ -9,6 +9,7 @@
 //! integer.safetensors   the integer model
 //! model.onnx            the integer model for other runtimes
 //! results.toml          the final numbers
+//! run.lock              held by the process that trains here; empty
 //! ```
 //!
 //! Not here: training itself (see [`fit`](crate::fit::fit())), and the formats of the integer files.

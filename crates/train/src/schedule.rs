@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Schedule {
     /// Epochs of float training; 0 starts from the weights as they are. Default: 3.
     pub float_epochs: usize,
-    /// Peak learning rate of float training, in `(0, 1]`. Default: 0.001.
+    /// Peak learning rate of float training, in `(0, 1]`. Default: 0.004.
     pub float_learning_rate: f64,
     /// Training images that set the first ranges, at least 1. Default: 512.
     pub calibration_samples: usize,
@@ -19,7 +19,7 @@ pub struct Schedule {
     pub qat_epochs: usize,
     /// Peak learning rate with fake quantization, in `(0, 1]`. Default: 0.0001.
     pub qat_learning_rate: f64,
-    /// Steps over which either learning rate rises to its peak. Default: 0.
+    /// Steps over which either learning rate rises to its peak; no more than a tenth of a phase's are used. Default: 200.
     pub warmup_steps: usize,
     /// Share of the quantized steps after which batch norm uses its running statistics, in `[0, 1]`; 1 never freezes. Default: 0.5.
     pub freeze_batch_norm_after: f64,
@@ -29,11 +29,11 @@ impl Default for Schedule {
     fn default() -> Self {
         Self {
             float_epochs: 3,
-            float_learning_rate: 1e-3,
+            float_learning_rate: 4e-3,
             calibration_samples: 512,
             qat_epochs: 2,
             qat_learning_rate: 1e-4,
-            warmup_steps: 0,
+            warmup_steps: 200,
             freeze_batch_norm_after: 0.5,
         }
     }

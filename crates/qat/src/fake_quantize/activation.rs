@@ -8,7 +8,15 @@
 //! ```
 //!
 //! Gradients (Q8): every `round` passes its gradient straight through, so the input gets `dy` inside the range and 0 outside, and
-//! both ends of the range get theirs through `s` and `z`. Not here: how a range is first found (see [`crate::observer`]).
+//! both ends of the range get theirs through `s` and `z`. With `r = round(x / s)` and `e = round(low / s) − low / s`:
+//!
+//! | x | dy/dx | dy/dmin | dy/dmax |
+//! | --- | --- | --- | --- |
+//! | inside | 1 | −(r − x / s) / N | (r − x / s) / N |
+//! | clipped above | 0 | −e / N | 1 + e / N |
+//! | clipped below | 0 | 1 − e / N | e / N |
+//!
+//! An end on the wrong side of 0, and the `min` of a range that is never negative, get nothing. ±∞ saturate; NaN stays NaN. Not here: how a range is first found (see [`crate::observer`]).
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -125,7 +133,10 @@ impl FakeQuantize {
             RangeSign::NonNegative => ((high / self.format.steps() as f32).clamp_min(MIN_SCALE), None),
         };
         let step = scale.clone().reshape([1; D]);
-        let codes = round_ste(x / step.clone());
+        // Twice the codes there are is clipped below in any case, and infinities, which straight-through rounding would turn into
+        // NaN, saturate as they do in integers.
+        let limit = 2.0 * self.format.steps() as f32;
+        let codes = round_ste((x / step.clone()).clamp(-limit, limit));
         let y = match zero_point {
             Some(zero_point) => {
                 let zero_point = zero_point.reshape([1; D]);

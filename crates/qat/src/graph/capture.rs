@@ -192,6 +192,7 @@ impl<'a> Reader<'a> {
             OperationIr::Float(_, FloatOperationIr::Matmul(op)) => {
                 let input = self.activation(index, &op.lhs)?;
                 let weight = self.parameter(index, "matmul", &op.rhs)?;
+                let weight = self.matrix(index, weight)?;
                 self.node(Op::Linear { weight, bias: None }, vec![input], &op.out)
             }
             OperationIr::NumericFloat(_, NumericOperationIr::Add(op)) => self.add(index, op),
@@ -312,6 +313,25 @@ impl<'a> Reader<'a> {
                 place: format!("{name}, {}", self.place(index)),
                 expected: "a parameter",
                 found: "an activation".into(),
+            }),
+        }
+    }
+
+    /// The constant as a matrix: leading dimensions of 1, which a product of higher rank needs, go.
+    fn matrix(&mut self, index: usize, id: ConstantId) -> Result<ConstantId, GraphError> {
+        let Constant { path, data } = &self.graph.constants[id.0];
+        let shape = data.shape().to_vec();
+        match shape[..] {
+            [_, _] => Ok(id),
+            [ref leading @ .., d_input, d_output] if leading.iter().all(|size| *size == 1) => {
+                let matrix = Constant { path: path.clone(), data: reshaped(data, [d_input, d_output]) };
+                self.graph.constants.push(matrix);
+                Ok(ConstantId(self.graph.constants.len() - 1))
+            }
+            _ => Err(GraphError::UnsupportedOperand {
+                place: format!("matmul, {}", self.place(index)),
+                expected: "one matrix as the right factor",
+                found: format!("{} of shape {shape:?}", path.as_deref().unwrap_or("a constant")),
             }),
         }
     }

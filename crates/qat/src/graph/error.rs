@@ -46,8 +46,8 @@ pub enum GraphError {
         /// Burn's message.
         found: String,
     },
-    /// A weight belongs to more than one layer.
-    #[error("shared weight, {path}: expected one layer to use it, found {found}")]
+    /// A parameter, weight or other, belongs to more than one layer.
+    #[error("shared parameter, {path}: expected one layer to use it, found {found}")]
     SharedWeight {
         /// The parameter.
         path: String,
@@ -83,7 +83,7 @@ impl GraphError {
             }
             Self::BatchDependent { .. } => Some("keep the batch size out of shapes: reshape with -1 or from the input's own dims"),
             Self::ForwardPanicked { .. } => Some("forward must not read tensor values; run it once on a real device to see the cause"),
-            Self::SharedWeight { .. } => Some("give each layer a weight of its own"),
+            Self::SharedWeight { .. } => Some("give each layer parameters of its own"),
             Self::NotCalibrated { .. } => Some("calibrate with real samples"),
             Self::Capture { .. } | Self::ParameterMismatch { .. } => None,
         }

@@ -51,16 +51,20 @@ impl Observer {
     }
 
     /// Takes in one batch. The gradient is not affected.
+    ///
+    /// NaN makes the range NaN for good, on every device, so that calibration refuses it.
     pub fn observe<const D: usize>(&self, batch: Tensor<D>) {
         let batch = batch.detach();
-        let (low, high) = (batch.clone().min(), batch.max());
         let (min, max) = (self.min.value_sync(), self.max.value_sync());
+        // Minimum and maximum treat NaN differently from device to device.
+        let invalid = batch.clone().is_nan().any().bool_or(min.clone().is_nan());
+        let (low, high) = (batch.clone().min(), batch.max());
         let (min, max) = match self.kind {
             ObserverKind::MinMax => min_max::update((min, max), (low, high)),
             ObserverKind::MovingAverage { momentum } => moving_average::update((min, max), (low, high), momentum),
         };
-        self.min.update(min);
-        self.max.update(max);
+        self.min.update(min.mask_fill(invalid.clone(), f32::NAN));
+        self.max.update(max.mask_fill(invalid, f32::NAN));
     }
 
     /// The range seen so far, as host numbers; `None` before the first batch.
@@ -107,7 +111,20 @@ mod tests {
 
     #[test]
     fn nan_is_kept_for_the_caller_to_refuse() {
-        let range = observe(ObserverKind::MinMax, &[[1.0, f32::NAN, 3.0]]);
-        assert!(range.is_none_or(|(min, max)| min.is_nan() || max.is_nan() || (min, max) == (1.0, 3.0)));
+        for kind in [ObserverKind::MinMax, ObserverKind::MOVING_AVERAGE] {
+            let batches = [[1.0, 2.0, 3.0], [1.0, f32::NAN, 3.0], [0.0, 1.0, 2.0]];
+            for seen in 2..=3 {
+                let (min, max) = observe(kind, &batches[..seen]).expect("something was seen");
+                assert!(min.is_nan() && max.is_nan(), "{kind:?} after {seen} batches: [{min}, {max}]");
+            }
+        }
+    }
+
+    #[test]
+    fn infinity_is_kept_for_the_caller_to_refuse() {
+        for kind in [ObserverKind::MinMax, ObserverKind::MOVING_AVERAGE] {
+            let (_, max) = observe(kind, &[[1.0, f32::INFINITY, 3.0], [0.0, 1.0, 2.0]]).expect("something was seen");
+            assert!(!max.is_finite(), "{kind:?}: {max}");
+        }
     }
 }

@@ -95,7 +95,7 @@ pub struct FitPlan {
     pub batch_size: usize,
     /// Peak learning rate, in `(0, 1]`; see [`WarmupCosine`].
     pub learning_rate: f64,
-    /// Steps over which the learning rate rises to its peak.
+    /// Steps over which the learning rate rises to its peak; no more than a tenth of the phase's are used.
     pub warmup_steps: usize,
     /// Seed of the order of images and of random numbers, below 2^63.
     pub seed: u64,
@@ -278,7 +278,7 @@ pub fn fit<M: Classifier>(
         .starting_at(position.0, position.1);
     let valid = ImageLoader::new(data.valid.clone(), LoaderConfig::test(EVALUATION_BATCH), &training_device.clone().inner());
 
-    let rate = WarmupCosine { peak: plan.learning_rate, warmup_steps: plan.warmup_steps, total_steps };
+    let rate = WarmupCosine { peak: plan.learning_rate, warmup_steps: plan.warmup_steps.min(total_steps / 10), total_steps };
     let clock = Clock { rate, next_step: from.step };
     // By way of a validation model, parameters that the caller has computed become leaves of the graph.
     let model = Trainer(model.valid()).train().fork(&training_device);

@@ -16,36 +16,34 @@ use burn::{
 /// Convolutional network for one-channel images of 28 by 28.
 #[derive(Module, Debug)]
 pub struct LeNet {
-    /// 1 to `C1` channels, 5 by 5.
+    /// 1 to 12 channels, 5 by 5.
     pub conv1: Conv2d,
-    /// `C1` to `C2` channels, 5 by 5.
+    /// 12 to 24 channels, 5 by 5.
     pub conv2: Conv2d,
     /// 2 by 2, stride 2; used after either convolution.
     pub pool: MaxPool2d,
-    /// `C2 * 4 * 4` to `HIDDEN`.
+    /// 384 to 128.
     pub fc1: Linear,
-    /// `HIDDEN` to 10.
+    /// 128 to 10.
     pub fc2: Linear,
 }
 
 /// Channels after the first convolution.
-const C1: usize = 16;
+const C1: usize = 12;
 /// Channels after the second convolution.
-const C2: usize = 32;
+const C2: usize = 24;
 /// Width of the hidden linear layer.
 const HIDDEN: usize = 128;
 
 impl LeNet {
     /// A network with freshly drawn weights; the device's random numbers decide them.
     pub fn init(device: &Device) -> Self {
-        let c = |name: &str, d: usize| std::env::var(name).map(|v| v.parse().unwrap()).unwrap_or(d);
-        let (c1, c2, h) = (c("C1", C1), c("C2", C2), c("HID", HIDDEN));
         Self {
-            conv1: Conv2dConfig::new([1, c1], [5, 5]).init(device),
-            conv2: Conv2dConfig::new([c1, c2], [5, 5]).init(device),
+            conv1: Conv2dConfig::new([1, C1], [5, 5]).init(device),
+            conv2: Conv2dConfig::new([C1, C2], [5, 5]).init(device),
             pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
-            fc1: LinearConfig::new(c2 * 4 * 4, h).init(device),
-            fc2: LinearConfig::new(h, 10).init(device),
+            fc1: LinearConfig::new(C2 * 4 * 4, HIDDEN).init(device),
+            fc2: LinearConfig::new(HIDDEN, 10).init(device),
         }
     }
 

@@ -7,7 +7,7 @@ mod lenet;
 mod mlp;
 mod resnet8;
 
-use crate::classifier::Classifier;
+use crate::{classifier::Classifier, data::ImageSet, error::TrainError};
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{Bool, Device, Int, Tensor},
@@ -53,6 +53,24 @@ impl ZooModel {
     /// Number of class scores.
     pub const fn classes(self) -> usize {
         10
+    }
+
+    /// Checks that the images of `set` are of this network's shape and have no more classes than it has scores.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::WrongData`].
+    pub fn accepts(self, set: &ImageSet) -> Result<(), TrainError> {
+        if set.shape == self.input_shape() && set.classes <= self.classes() {
+            return Ok(());
+        }
+        let describe = |[c, h, w]: [usize; 3], classes| format!("images of {c}x{h}x{w} in {classes} classes");
+        Err(TrainError::WrongData {
+            dataset: set.name.clone(),
+            model: self.name().into(),
+            expected: describe(self.input_shape(), self.classes()),
+            found: describe(set.shape, set.classes),
+        })
     }
 
     /// A network on `device` whose weights follow from `seed` alone.
@@ -227,6 +245,16 @@ mod tests {
             let scores = model.init(&device, 1).logits(Tensor::zeros([3, c, h, w], &device));
             assert_eq!(scores.dims(), [3, model.classes()], "{model}");
         }
+    }
+
+    #[test]
+    fn images_of_another_shape_are_refused() {
+        let set = ImageSet { name: "tiny".into(), shape: [1, 2, 2], classes: 10, images: vec![0; 4], labels: vec![0] };
+        let error = ZooModel::ResNet8.accepts(&set).unwrap_err();
+        let text = "dataset tiny, model resnet8: expected images of 3x32x32 in 10 classes, found images of 1x2x2 in 10 classes";
+        assert_eq!(error.to_string(), text);
+        let fitting = ImageSet { shape: [3, 32, 32], images: vec![0; 3 * 32 * 32], ..set };
+        assert!(ZooModel::ResNet8.accepts(&fitting).is_ok());
     }
 
     #[test]

@@ -1,0 +1,172 @@
+//! Multiplications, bit operations and bytes of each layer, for one sample.
+//!
+//! A convolution multiplies each weight once for each position of its output, a linear layer once for each row; one bit operation
+//! count (BOPs) is that number times the bits of weight and input. Additions, pools and relus count as none. Bytes are those of
+//! constants: of a float model 4 for each number, batch norm's four a channel included; of the integer model 1 for each weight
+//! and, for each output channel, 4 for the bias and 4 for the multiplier. Not here: time, and memory for activations.
+
+use crate::fake_quantize::FakeQuantize;
+use crate::graph::ValueId;
+use crate::model::{QatLayer, QatModel};
+
+/// Cost of one layer of a [`QatModel`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerCost {
+    /// The layer's name, as in `blocks.0.conv1`.
+    pub name: String,
+    /// The operation and what is fused into it, as in `conv2d+batch_norm+relu`.
+    pub op: String,
+    /// Shape of the output for one sample.
+    pub output_shape: Vec<usize>,
+    /// Numbers that learn: weight, bias, γ and β.
+    pub parameters: u64,
+    /// Bits of a weight; `None` where there is none.
+    pub weight_bits: Option<u8>,
+    /// Multiply-accumulate operations for one sample.
+    pub macs: u64,
+    /// `macs` times the bits of a weight times the bits of an input.
+    pub bops: u64,
+    /// Size of the float constants.
+    pub float_bytes: u64,
+    /// Size of the integer constants.
+    pub integer_bytes: u64,
+}
+
+/// The cost of every layer, in execution order.
+pub fn layer_costs(model: &QatModel) -> Vec<LayerCost> {
+    let topology = model.topology();
+    let mut activation_bits = vec![None; topology.values.len()];
+    activation_bits[topology.input.0] = Some(bits(&model.input));
+    topology
+        .steps
+        .iter()
+        .zip(&model.layers)
+        .map(|(step, layer)| {
+            let ValueId(input) = step.inputs[0];
+            activation_bits[step.output.0] = layer.output().map(bits).or(activation_bits[input]);
+            let output_shape = topology.values[step.output.0].sample_shape();
+            let weights = Weights::of(layer).unwrap_or_default();
+            let positions = output_shape.iter().product::<usize>() as u64 / weights.channels.max(1);
+            let macs = weights.elements * positions;
+            let input_bits = activation_bits[input].unwrap_or_default();
+            LayerCost {
+                name: step.name.clone(),
+                op: op(layer),
+                output_shape,
+                parameters: weights.elements + weights.channels * (weights.biases + 2 * weights.norms),
+                weight_bits: weights.bits,
+                macs,
+                bops: macs * u64::from(weights.bits.unwrap_or_default()) * u64::from(input_bits),
+                float_bytes: 4 * (weights.elements + weights.channels * (weights.biases + 4 * weights.norms)),
+                integer_bytes: weights.elements + 8 * weights.channels,
+            }
+        })
+        .collect()
+}
+
+fn bits(quantizer: &FakeQuantize) -> u8 {
+    quantizer.qparams().format.bits()
+}
+
+/// The constants of a layer.
+#[derive(Default)]
+struct Weights {
+    elements: u64,
+    /// Output channels.
+    channels: u64,
+    /// Biases a channel, 0 or 1.
+    biases: u64,
+    /// Batch norms, 0 or 1.
+    norms: u64,
+    bits: Option<u8>,
+}
+
+impl Weights {
+    fn of(layer: &QatLayer) -> Option<Self> {
+        match layer {
+            QatLayer::Conv2d(conv) => {
+                let [c_out, c_in_per_group, k_h, k_w] = conv.weight.val().dims();
+                Some(Self {
+                    elements: (c_out * c_in_per_group * k_h * k_w) as u64,
+                    channels: c_out as u64,
+                    biases: conv.bias.is_some().into(),
+                    norms: conv.norm.is_some().into(),
+                    bits: Some(conv.config().weight.bits()),
+                })
+            }
+            QatLayer::Linear(linear) => {
+                let [d_input, d_output] = linear.weight.val().dims();
+                Some(Self {
+                    elements: (d_input * d_output) as u64,
+                    channels: d_output as u64,
+                    biases: linear.bias.is_some().into(),
+                    norms: 0,
+                    bits: Some(linear.config().weight.bits()),
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The operation's name and what is fused into it.
+fn op(layer: &QatLayer) -> String {
+    let (name, norm, relu) = match layer {
+        QatLayer::Conv2d(conv) => ("conv2d", conv.norm.is_some(), conv.config().relu),
+        QatLayer::Linear(linear) => ("linear", false, linear.config().relu),
+        QatLayer::Add(add) => ("add", false, add.relu()),
+        QatLayer::MaxPool2d(_) => ("max_pool2d", false, false),
+        QatLayer::AvgPool2d(_) => ("avg_pool2d", false, false),
+        QatLayer::AdaptiveAvgPool2d(_) => ("adaptive_avg_pool2d", false, false),
+        QatLayer::Relu(_) => ("relu", false, false),
+        QatLayer::Reshape(_) => ("reshape", false, false),
+    };
+    format!("{name}{}{}", if norm { "+batch_norm" } else { "" }, if relu { "+relu" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::QConfig;
+    use burn::module::Module;
+    use burn::nn::conv::{Conv2d, Conv2dConfig};
+    use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+    use burn::tensor::activation::relu;
+    use burn::tensor::{Device, Tensor};
+
+    #[derive(Module, Debug)]
+    struct Net {
+        conv: Conv2d,
+        norm: BatchNorm,
+        logits: Linear,
+    }
+
+    impl Net {
+        fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+            self.logits.forward(relu(self.norm.forward(self.conv.forward(x))).flatten(1, 3))
+        }
+    }
+
+    #[test]
+    fn counts_follow_from_shapes() {
+        let device = Device::flex();
+        let net = Net {
+            conv: Conv2dConfig::new([2, 4], [3, 3]).with_groups(2).with_stride([2, 2]).with_bias(false).init(&device),
+            norm: BatchNormConfig::new(4).init(&device),
+            logits: LinearConfig::new(4 * 2 * 3, 5).init(&device),
+        };
+        let model = QatModel::prepare(&net, [1, 2, 5, 7], &QConfig::int8(), Net::forward).unwrap();
+        let costs = layer_costs(&model);
+        let names: Vec<&str> = costs.iter().map(|cost| cost.op.as_str()).collect();
+        assert_eq!(names, ["conv2d+batch_norm+relu", "reshape", "linear"]);
+        let conv = &costs[0];
+        assert_eq!(conv.output_shape, [4, 2, 3]);
+        // 4 · (2 / 2) · 3 · 3 weights, each used at 2 · 3 positions.
+        assert_eq!((conv.parameters, conv.macs, conv.bops), (36 + 8, 36 * 6, 36 * 6 * 64));
+        assert_eq!((conv.float_bytes, conv.integer_bytes), (4 * (36 + 16), 36 + 32));
+        let linear = &costs[2];
+        assert_eq!((linear.parameters, linear.macs, linear.weight_bits), (125, 120, Some(8)));
+        assert_eq!((linear.float_bytes, linear.integer_bytes), (500, 120 + 40));
+        assert_eq!((costs[1].parameters, costs[1].macs, costs[1].weight_bits), (0, 0, None));
+    }
+}
