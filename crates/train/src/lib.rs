@@ -15,6 +15,7 @@ mod error;
 pub mod fit;
 mod metrics;
 mod progress;
+mod random;
 pub mod recipe;
 pub mod run;
 pub mod schedule;

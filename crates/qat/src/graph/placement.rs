@@ -74,3 +74,23 @@ pub fn place(graph: &Graph) -> Placement {
     }
     Placement { sites, site_of }
 }
+
+impl Placement {
+    /// One line an activation of `graph`: the operation that defines it, and its grid; what golden listings compare.
+    pub fn listing(&self, graph: &Graph) -> String {
+        let name = |value: ValueId| graph.producer(value).map_or("input", |index| graph.nodes[index].name.as_str());
+        let line = |value: ValueId| {
+            let site = self.site_of[value.0].map(|index| self.sites[index]);
+            let grid = match site {
+                Some(site) if site.value == value && value == graph.input => "own grid, fixed once calibrated".to_owned(),
+                Some(QuantizerSite { value: own, sign: RangeSign::NonNegative }) if own == value => "own grid, min = 0".to_owned(),
+                Some(site) if site.value == value => "own grid".to_owned(),
+                Some(site) => format!("grid of {}", name(site.value)),
+                None => "float".to_owned(),
+            };
+            format!("{}: {grid}", name(value))
+        };
+        let outputs = graph.nodes.iter().map(|node| node.output);
+        std::iter::once(graph.input).chain(outputs).map(line).collect::<Vec<_>>().join("\n")
+    }
+}

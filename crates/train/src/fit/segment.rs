@@ -9,6 +9,7 @@ use crate::{
     classifier::{BatchResult, Classifier, Trainer},
     error::TrainError,
     metrics::{MetricsFile, Row},
+    random::with_seed,
 };
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -131,7 +132,7 @@ impl<M: Classifier> Walk<'_, M> {
             };
             let progress = batches.progress();
 
-            device.seed(step_seed(plan.seed, plan.phase, self.shared.step));
+            with_seed(device, step_seed(plan.seed, plan.phase, self.shared.step), || ());
             let output = self.learner.train_step(batch);
             let result = output.item.read().map_err(|source| TrainError::Device { place: place(), source })?;
             if !result.loss.is_finite() {

@@ -7,7 +7,7 @@ mod lenet;
 mod mlp;
 mod resnet8;
 
-use crate::{classifier::Classifier, data::ImageSet, error::TrainError};
+use crate::{classifier::Classifier, data::ImageSet, error::TrainError, random::with_seed};
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{Bool, Device, Int, Tensor},
@@ -77,14 +77,15 @@ impl ZooModel {
     ///
     /// Burn draws a parameter when it is first used; every parameter is used here, so that no later random number changes it.
     pub fn init(self, device: &Device, seed: u64) -> ZooNet {
-        device.seed(seed);
-        let net = match self {
-            Self::Mlp => ZooNet::Mlp(Mlp::init(device)),
-            Self::LeNet => ZooNet::LeNet(LeNet::init(device)),
-            Self::ResNet8 => ZooNet::ResNet8(ResNet8::init(device)),
-        };
-        net.visit(&mut Draw);
-        net
+        with_seed(device, seed, || {
+            let net = match self {
+                Self::Mlp => ZooNet::Mlp(Mlp::init(device)),
+                Self::LeNet => ZooNet::LeNet(LeNet::init(device)),
+                Self::ResNet8 => ZooNet::ResNet8(ResNet8::init(device)),
+            };
+            net.visit(&mut Draw);
+            net
+        })
     }
 }
 

@@ -1,0 +1,154 @@
+//! Why a command ends without its result, and the exit code that says so.
+//!
+//! 1: it failed; 2: wrong usage; 3: the model cannot be exported to the target; 130: interrupted.
+
+use std::io;
+use std::path::PathBuf;
+
+use burn::tensor::ExecutionError;
+use qat::{DeviceError, GraphError};
+use qat_export::{ConvertError, ExportError};
+use qat_runtime::{ModelError, RunError};
+use qat_train::TrainError;
+use qat_train::data::DataError;
+use qat_train::data::npy::NpyError;
+
+/// An error of the command line, or of a crate below it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CliError {
+    /// Help or the version was asked for.
+    #[error("{0}")]
+    Help(clap::Error),
+    /// The arguments are no command.
+    #[error("{what}, {place}: expected {expected}, found {found}")]
+    Usage {
+        /// What is wrong.
+        what: &'static str,
+        /// The argument.
+        place: String,
+        /// What could stand there.
+        expected: String,
+        /// What stands there.
+        found: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// Something given does not fit something else given.
+    #[error("{what}, {place}: expected {expected}, found {found}")]
+    Mismatch {
+        /// What is wrong.
+        what: &'static str,
+        /// The file.
+        place: String,
+        /// What would fit.
+        expected: String,
+        /// What is there.
+        found: String,
+        /// What to do about it.
+        hint: Option<&'static str>,
+    },
+    /// The target cannot hold the model.
+    #[error("export, --target {target}: expected {expected}, found {target}")]
+    Target {
+        /// The target.
+        target: String,
+        /// The targets there are.
+        expected: &'static str,
+    },
+    /// A file that the user named cannot be read.
+    #[error("{what}, {}: expected a readable file, found {source}", path.display())]
+    Read {
+        /// What it was to be.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Standard output takes no more.
+    #[error("printing results, standard output: expected it to be written, found {source}")]
+    Print {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Signals cannot be caught.
+    #[error("signals, SIGINT and SIGTERM: expected to be told of them, found {source}")]
+    Signals {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Training was interrupted.
+    #[error("interrupted, {}: expected training to its end, found a signal; the last checkpoint is kept", path.display())]
+    Interrupted {
+        /// The run directory.
+        path: PathBuf,
+        /// The command that goes on.
+        resume: String,
+    },
+    /// The device could not compute.
+    #[error("device, {place}: expected a result, found {source}")]
+    Execution {
+        /// What was being computed.
+        place: &'static str,
+        /// What the device said.
+        source: ExecutionError,
+    },
+    /// Of a device's name.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Of data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Of an array.
+    #[error(transparent)]
+    Npy(#[from] NpyError),
+    /// Of training or a run directory.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// Of a model that cannot be quantized.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// Of conversion to integers.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
+    /// Of a file of integers.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// Of the integer engine.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Of an integer model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+impl CliError {
+    /// What the process exits with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Help(_) => 0,
+            Self::Usage { .. } | Self::Device(_) => 2,
+            Self::Target { .. } | Self::Export(ExportError::Unsupported { .. }) => 3,
+            Self::Convert(ConvertError::Unsupported { .. } | ConvertError::Bias { .. } | ConvertError::Model(_)) => 3,
+            Self::Interrupted { .. } => 130,
+            _ => 1,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Usage { hint, .. } => hint.clone(),
+            Self::Mismatch { hint, .. } => hint.map(str::to_owned),
+            Self::Target { .. } => Some("`--target onnx` is exported with the contract fp32-rne".into()),
+            Self::Interrupted { resume, .. } => Some(format!("continue with: {resume}")),
+            Self::Data(error) => error.hint().map(str::to_owned),
+            Self::Npy(error) => error.hint().map(str::to_owned),
+            Self::Train(TrainError::Graph(error)) | Self::Graph(error) => error.hint().map(str::to_owned),
+            Self::Train(error) => error.hint().map(str::to_owned),
+            Self::Convert(ConvertError::NotCalibrated { .. }) => Some("train the model past calibration first".into()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Golden listings: which layers each zoo model is made of, and where its quantizers sit.
+
+use burn::tensor::Device;
+use qat::graph::{capture, fuse, place};
+use qat_train::Classifier;
+use qat_train::zoo::{ZooModel, ZooNet};
+
+/// Layers and grids, in one text.
+fn listing(model: ZooModel) -> String {
+    let device = Device::flex();
+    let [c, h, w] = model.input_shape();
+    let graph = fuse(capture(&model.init(&device, 1), [1, c, h, w], ZooNet::logits).unwrap()).unwrap();
+    format!("{}\n\n{}", graph.listing(), place(&graph).listing(&graph))
+}
+
+#[test]
+fn mlp() {
+    assert_eq!(listing(ZooModel::Mlp), include_str!("goldens/mlp.txt").trim_end());
+}
+
+#[test]
+fn lenet() {
+    assert_eq!(listing(ZooModel::LeNet), include_str!("goldens/lenet.txt").trim_end());
+}
+
+#[test]
+fn resnet8() {
+    assert_eq!(listing(ZooModel::ResNet8), include_str!("goldens/resnet8.txt").trim_end());
+}
