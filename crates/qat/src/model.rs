@@ -320,6 +320,8 @@ impl QatModel {
 
     /// The module with the trained weights and statistics of this model in place of its own; what was not captured stays.
     ///
+    /// Burn's modules share running statistics with their clones, so those of a clone of `module` change with it.
+    ///
     /// # Errors
     /// The module lacks a parameter that this model was captured with, or has it in another shape.
     pub fn write_back<M: Module>(&self, module: M) -> Result<M, GraphError> {

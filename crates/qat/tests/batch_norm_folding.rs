@@ -254,7 +254,9 @@ fn quantized_inference_equals_the_host_quantization_of_the_folded_weights() {
         let folded: Vec<f32> = weight.iter().enumerate().map(|(i, w)| w * factor[i / 27]).collect();
         let largest = |values: &[f32]| values.iter().fold(0.0f32, |max, w| max.max(w.abs()));
         let scales: Vec<f32> = match config.weight_granularity {
-            qat::Granularity::PerChannel => folded.chunks(27).map(|w| QParams::symmetric_scale(largest(w), config.weight)).collect(),
+            qat::Granularity::PerChannel => {
+                folded.chunks(27).map(|w| QParams::symmetric_scale(largest(w), config.weight)).collect()
+            }
             qat::Granularity::PerTensor => vec![QParams::symmetric_scale(largest(&folded), config.weight); 8],
         };
         let on_grid: Vec<f32> = folded
@@ -298,7 +300,8 @@ fn quantized_training_quantizes_the_same_folded_weights() {
     let QatLayer::Conv2d(layer) = &mut model.layers[0] else { panic!("the first layer is a convolution") };
     let input = model.input.forward(images);
     let bias = layer.bias.as_ref().map(Param::val);
-    let y = conv2d(input.tensor.clone(), layer.weight.val(), bias, layer.config().options.clone()).swap_dims(0, 1).reshape([8, 1024]);
+    let y =
+        conv2d(input.tensor.clone(), layer.weight.val(), bias, layer.config().options.clone()).swap_dims(0, 1).reshape([8, 1024]);
     let norm = layer.norm.as_mut().unwrap();
     norm.running_mean.update(y.clone().mean_dim(1).reshape([8]));
     norm.running_var.update(y.var_bias(1).reshape([8]));

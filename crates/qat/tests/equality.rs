@@ -8,7 +8,9 @@ mod draws;
 use burn::tensor::{Device, Tensor};
 use draws::Draws;
 use qat::fake_quantize::{fake_quantize_bias, fake_quantize_weight, weight_scale};
-use qat::{FakeQuantize, Granularity, IntegerFormat, MIN_SCALE, Mode, ObserverKind, QConfig, QParams, RangeSign, Scheme, quantize};
+use qat::{
+    FakeQuantize, Granularity, IntegerFormat, MIN_SCALE, Mode, ObserverKind, QConfig, QParams, RangeSign, Scheme, quantize,
+};
 
 /// Devices whose arithmetic is IEEE f32, with and without autodiff.
 fn devices() -> Vec<(&'static str, Device)> {
@@ -101,8 +103,10 @@ fn weights_equal_the_host_at_both_granularities() {
         for (_, scheme) in Scheme::NAMES {
             let QConfig { weight: format, weight_granularity: granularity, .. } = scheme.config();
             // Channels of very different size, one of zeros, one of ties.
-            let mut rows: Vec<Vec<f32>> =
-                [1.0f32, 1e-3, 1e3, 1e-12, 3e37].iter().map(|size| (0..63).map(|_| draws.uniform(-size, *size)).collect()).collect();
+            let mut rows: Vec<Vec<f32>> = [1.0f32, 1e-3, 1e3, 1e-12, 3e37]
+                .iter()
+                .map(|size| (0..63).map(|_| draws.uniform(-size, *size)).collect())
+                .collect();
             rows.push(vec![0.0; 63]);
             rows.push((0..63).map(|i| (i as f32 - 31.0) * 0.5).chain([]).collect());
             rows.last_mut().expect("a row")[0] = 127.0;

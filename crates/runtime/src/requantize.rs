@@ -1,6 +1,6 @@
 //! The one rounding: from real numbers and int32 sums to int8 codes, and back.
 //!
-//! `quantize(x) = clamp(rne(x / scale) + zero_point)` (Q1), `requantize(acc) = clamp(rne(f32(acc) · multiplier) + zero_point)`
+//! `quantize(x) = clamp(rne(x / scale) + zero_point)` (Q5), `requantize(acc) = clamp(rne(f32(acc) · multiplier) + zero_point)`
 //! (Q9); `rne` rounds to nearest, ties to even. Every division and product is one f32 operation; a quotient is never replaced
 //! by a product with a reciprocal, which differs on ties. Not here: how multipliers are made (the `export` crate).
 

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! phase,epoch,step,split,loss,accuracy,learning_rate,images_per_second
-//! float,1,1,train,2.3081026,9.375,0.001,811
+//! float,1,1,train,2.3081026,9.375,1e-3,811
 //! ```
 //!
 //! `epoch` and `step` count from 1 within the phase; the row of an evaluation carries the last step before it. `loss` is the shortest
-//! decimal that reads back as the same float32, `accuracy` is in percent, `learning_rate` is empty for evaluations. All columns but the
+//! decimal that reads back as the same float32, `accuracy` is in percent, `learning_rate` is the shortest
+//! decimal of a float64, empty for evaluations. All columns but the
 //! last are reproducible. The file only grows, except that a resumed run first cuts what lies beyond its checkpoint, so
 //! that it ends as if the run had never stopped.
 
@@ -79,7 +80,7 @@ impl MetricsFile {
     /// Adds a row.
     pub(crate) fn push(&mut self, row: &Row) -> Result<(), TrainError> {
         let split = if row.learning_rate.is_some() { "train" } else { "valid" };
-        let rate = row.learning_rate.map(|rate| rate.to_string()).unwrap_or_default();
+        let rate = row.learning_rate.map(|rate| format!("{rate:e}")).unwrap_or_default();
         self.append(&format!(
             "{},{},{},{split},{},{},{rate},{:.0}\n",
             row.phase, row.epoch, row.step, row.loss, row.accuracy, row.images_per_second
@@ -140,7 +141,7 @@ mod tests {
         let mut metrics = MetricsFile::open(&path, Keep::Bytes(kept)).unwrap();
         metrics.push(&Row { learning_rate: None, ..row(1, f32::MIN_POSITIVE) }).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, format!("{HEADER}float,1,1,train,0.1,12.5,0.001,9\nfloat,1,1,valid,{},12.5,,9\n", f32::MIN_POSITIVE));
+        assert_eq!(text, format!("{HEADER}float,1,1,train,0.1,12.5,1e-3,9\nfloat,1,1,valid,{},12.5,,9\n", f32::MIN_POSITIVE));
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(crate) fn renderer(style: ProgressStyle, extent: Extent) -> Box<dyn MetricsR
 
 fn bar(extent: Extent) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(extent.total_steps as u64), ProgressDrawTarget::stderr());
-    let style = BarStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {wide_msg}").expect("a valid template");
+    let style = BarStyle::with_template("{prefix} [{bar:10}] {pos}/{len} {wide_msg}").expect("a valid template");
     bar.set_style(style.progress_chars("=> "));
     bar.set_position(extent.step as u64);
     bar
@@ -155,7 +155,7 @@ impl Progress {
         match &mut self.surface {
             Surface::Bar(bar) => {
                 bar.set_prefix(format!("{phase} epoch {epoch}/{epochs}"));
-                bar.set_message(format!("loss {loss:.4}  accuracy {accuracy:.1} %  {rate:.0} img/s  ETA {}", clock(left)));
+                bar.set_message(format!("loss {loss:.3} acc {accuracy:.1}% {rate:.0} img/s ETA {}", clock(left)));
                 bar.set_position(self.step as u64);
             }
             Surface::Lines(out) if Instant::now() >= self.next_line => {

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The model is captured once before anything is trained, so that what cannot be quantized is said at once. Not here: how a phase is
-//! trained (see [`crate::fit`]), and integers (the `export` crate).
+//! trained (see [`mod@crate::fit`]), and integers (the `export` crate).
 
 use std::sync::Arc;
 

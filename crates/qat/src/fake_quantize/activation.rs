@@ -16,7 +16,8 @@
 //! | clipped above | 0 | −e / N | 1 + e / N |
 //! | clipped below | 0 | 1 − e / N | e / N |
 //!
-//! An end on the wrong side of 0, and the `min` of a range that is never negative, get nothing. ±∞ saturate; NaN stays NaN. Not here: how a range is first found (see [`crate::observer`]).
+//! An end on the wrong side of 0, and the `min` of a range that is never negative, get nothing. ±∞ saturate, though the gradients
+//! of the range are then NaN; NaN stays NaN. Not here: how a range is first found (see [`crate::observer`]).
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};

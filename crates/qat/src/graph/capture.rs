@@ -365,9 +365,12 @@ impl<'a> Reader<'a> {
     }
 
     fn place(&self, index: usize) -> String {
-        match self.graph.nodes.last() {
-            Some(node) => format!("operation {index} of forward, after {}", node.name),
-            None => format!("operation {index} of forward, before any layer"),
+        // The recording begins with the module's parameters, which are no operations to its author.
+        let before = &self.captured.graph.operations[..index.min(self.captured.graph.operations.len())];
+        let number = 1 + before.iter().filter(|operation| !matches!(operation, OperationIr::Init(_))).count();
+        match self.graph.nodes.iter().rfind(|node| !matches!(node.op, Op::AddConstant(_))) {
+            Some(node) => format!("operation {number} of the recording, after {}", node.name),
+            None => format!("operation {number} of the recording, before any layer"),
         }
     }
 }
@@ -398,7 +401,9 @@ fn with_batch_dimension(mut small: Graph, large: &Graph) -> Result<Graph, GraphE
     }
     for (a, b) in small.nodes.iter().zip(&large.nodes) {
         if a != b {
-            return Err(differ(a.name.clone(), format!("{:?}", a.op), format!("{:?}", b.op)));
+            let alike = a.op.name() == b.op.name() && a.name == b.name;
+            let describe = |node: &Node| if alike { format!("{:?}", node.op) } else { format!("{} {}", node.op.name(), node.name) };
+            return Err(differ(a.name.clone(), describe(a), describe(b)));
         }
     }
     for (index, (a, b)) in small.values.iter_mut().zip(&large.values).enumerate() {

@@ -7,9 +7,9 @@ pub(super) fn fuse(mut graph: Graph) -> Graph {
     let mut index = 0;
     while index < graph.nodes.len() {
         let node = &graph.nodes[index];
-        let target = graph.producer(node.inputs[0]).filter(|producer| {
-            matches!(graph.nodes[*producer].op, Op::Conv2d { .. } | Op::Linear { .. } | Op::Add)
-        });
+        let target = graph
+            .producer(node.inputs[0])
+            .filter(|producer| matches!(graph.nodes[*producer].op, Op::Conv2d { .. } | Op::Linear { .. } | Op::Add));
         if let (Op::Relu, Some(target)) = (&node.op, target)
             && graph.uses(node.inputs[0]) == 1
         {

@@ -36,7 +36,8 @@ fn refuse_shared_parameters(graph: &Graph) -> Result<(), GraphError> {
         for parameter in parameters(&node.op) {
             // The same parameter under two shapes is two constants with one path.
             let path = graph.constants[parameter.0].path.as_deref();
-            let is_same = |other: ConstantId| other == parameter || (path.is_some() && graph.constants[other.0].path.as_deref() == path);
+            let is_same =
+                |other: ConstantId| other == parameter || (path.is_some() && graph.constants[other.0].path.as_deref() == path);
             if let Some((_, first)) = seen.iter().find(|(other, _)| is_same(*other)) {
                 let path = path.unwrap_or(&node.name).to_owned();
                 return Err(GraphError::SharedWeight { path, found: format!("{first} and {}", node.name) });

@@ -1,0 +1,368 @@
+//! The command line: commands, arguments and their domains, and how a wrong one is told in one line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use qat::{DeviceName, Scheme};
+use qat_train::ProgressStyle;
+use qat_train::zoo::ZooModel;
+
+use crate::error::CliError;
+
+/// Quantization-aware training for Burn: train, evaluate, run, export and inspect quantized networks.
+#[derive(Debug, Parser)]
+#[command(name = "qat", version, arg_required_else_help = false, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Where to compute: flex, ndarray, wgpu[:N] or cuda[:N] [default: flex]
+    #[arg(long, global = true, value_name = "DEVICE")]
+    pub device: Option<DeviceName>,
+    /// Tell nothing on standard error but errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Tell more on standard error, in lines instead of bars
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Print one JSON object as the last line of standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Global {
+    /// How training shows its progress.
+    pub fn progress(&self) -> ProgressStyle {
+        match (self.quiet, self.verbose) {
+            (true, _) => ProgressStyle::Quiet,
+            (_, true) => ProgressStyle::Lines,
+            _ => ProgressStyle::Auto,
+        }
+    }
+
+    /// Tells something on standard error, if verbose.
+    pub fn detail(&self, text: &str) {
+        if self.verbose {
+            crate::output::message(text);
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train in float, calibrate, train quantized, convert to integers
+    Train(Train),
+    /// Measure the accuracy of a model
+    Eval(Eval),
+    /// Run a model on an array
+    Run(Run),
+    /// Write a model in another format
+    Export(Export),
+    /// Show layers, ranges, sizes and noise
+    Inspect(Inspect),
+    /// Find and check datasets
+    Data {
+        /// What to do.
+        #[command(subcommand)]
+        command: Data,
+    },
+}
+
+/// `qat train`.
+#[derive(Debug, Args)]
+pub struct Train {
+    /// mnist, fashion-mnist, cifar10, or a folder of IDX files or CIFAR-10 records
+    pub data: String,
+    /// Network: mlp, lenet or resnet8
+    #[arg(long, value_name = "ZOO")]
+    pub model: Option<ZooModel>,
+    /// Settings, as a run's run.toml has them; arguments win over it
+    #[arg(long, value_name = "RUN.toml")]
+    pub config: Option<PathBuf>,
+    /// Epochs of float training [default: 3]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Epochs with fake quantization; 0 stops after calibration [default: 2]
+    #[arg(long, value_name = "N")]
+    pub qat_epochs: Option<usize>,
+    /// Quantization scheme: int8 or int8-per-tensor [default: int8]
+    #[arg(long, value_name = "S", value_parser = scheme)]
+    pub scheme: Option<Scheme>,
+    /// Seed of weights, order of images and random numbers [default: 1]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Images in a step [default: 64]
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Only the first N images of each split
+    #[arg(long, value_name = "N")]
+    pub limit: Option<NonZeroUsize>,
+    /// Stop before calibration
+    #[arg(long)]
+    pub float_only: bool,
+    /// Continue the run in RUN from its last checkpoint, with its settings
+    #[arg(long)]
+    pub resume: bool,
+    /// Run directory
+    #[arg(long, value_name = "RUN")]
+    pub out: PathBuf,
+}
+
+/// `qat eval`.
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// mnist, fashion-mnist, cifar10, or a folder; its test split is used
+    #[arg(long, value_name = "DATA")]
+    pub data: String,
+    /// How the model computes [default: integer where there are integers]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<ModeName>,
+    /// Integer arithmetic: fp32-rne
+    #[arg(long, value_name = "CONTRACT")]
+    pub contract: Option<ContractName>,
+    /// Only the first N images
+    #[arg(long, value_name = "N")]
+    pub limit: Option<NonZeroUsize>,
+}
+
+/// `qat run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Samples, batch first: float32, or int8 or uint8 codes in integer mode
+    #[arg(long, value_name = "X.npy")]
+    pub input: PathBuf,
+    /// Where the outputs go: float32, or int8 with --codes
+    #[arg(long, value_name = "Y.npy")]
+    pub output: PathBuf,
+    /// How the model computes [default: integer where there are integers]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<ModeName>,
+    /// Integer arithmetic: fp32-rne
+    #[arg(long, value_name = "CONTRACT")]
+    pub contract: Option<ContractName>,
+    /// Write the integer model's own codes
+    #[arg(long)]
+    pub codes: bool,
+}
+
+/// `qat export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// File format: onnx or safetensors
+    #[arg(long, value_name = "FORMAT")]
+    pub format: FormatName,
+    /// Runtime the file is for: onnx
+    #[arg(long, value_name = "T")]
+    pub target: Option<TargetName>,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// `qat inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Run directory
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Measure noise and sensitivity on this dataset's test split
+    #[arg(long, value_name = "DATA")]
+    pub data: Option<String>,
+    /// Images for --data [default: 256]
+    #[arg(long, value_name = "N", requires = "data")]
+    pub limit: Option<NonZeroUsize>,
+    /// Write the tables as a page of their own
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// `qat data`.
+#[derive(Debug, Subcommand)]
+pub enum Data {
+    /// Show the datasets there are and where their files are
+    List,
+    /// Read every file of a dataset and compare it with its published checksum
+    Check {
+        /// mnist, fashion-mnist, cifar10, or a folder
+        name: String,
+    },
+}
+
+/// Which model.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// Run directory, integer .safetensors, or float .bpk together with --model
+    #[arg(value_name = "MODEL")]
+    pub path: PathBuf,
+    /// Network of a .bpk file: mlp, lenet or resnet8
+    #[arg(long = "model", value_name = "ZOO")]
+    pub zoo: Option<ZooModel>,
+}
+
+/// How a model computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeName {
+    /// In float.
+    Float,
+    /// In float, on integer grids.
+    FakeQuant,
+    /// In integers.
+    Integer,
+}
+
+impl ModeName {
+    /// As the command line spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float => "float",
+            Self::FakeQuant => "fake-quant",
+            Self::Integer => "integer",
+        }
+    }
+}
+
+/// Integer arithmetic that is implemented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ContractName {
+    /// `acc · f32`, ties to even.
+    #[value(name = "fp32-rne")]
+    Fp32Rne,
+}
+
+/// File formats that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormatName {
+    /// ONNX in QDQ form.
+    Onnx,
+    /// The integer checkpoint.
+    Safetensors,
+}
+
+impl FormatName {
+    /// As the command line spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Onnx => "onnx",
+            Self::Safetensors => "safetensors",
+        }
+    }
+}
+
+/// Runtimes that the command line knows by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TargetName {
+    /// ONNX Runtime.
+    Onnx,
+    /// LiteRT.
+    Tflite,
+    /// TFLite-Micro.
+    Tflm,
+    /// `no_std` Rust.
+    Rust,
+}
+
+impl TargetName {
+    /// As the command line spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Onnx => "onnx",
+            Self::Tflite => "tflite",
+            Self::Tflm => "tflm",
+            Self::Rust => "rust",
+        }
+    }
+}
+
+fn scheme(text: &str) -> Result<Scheme, UnknownScheme> {
+    Scheme::NAMES.iter().find(|(name, _)| *name == text).map(|(_, scheme)| *scheme).ok_or(UnknownScheme)
+}
+
+/// A scheme by its name.
+pub fn scheme_named(name: &str) -> Option<Scheme> {
+    scheme(name).ok()
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("expected int8 or int8-per-tensor")]
+struct UnknownScheme;
+
+/// The arguments of this process.
+///
+/// # Errors
+/// [`CliError::Usage`] for a wrong command line, [`CliError::Help`] where help or the version was asked for.
+pub fn parse() -> Result<Cli, CliError> {
+    Cli::try_parse().map_err(|error| usage(error, std::env::args_os().nth(1)))
+}
+
+/// clap's error in this program's words.
+fn usage(error: clap::Error, first: Option<std::ffi::OsString>) -> CliError {
+    let context = |kind| {
+        error.get(kind).map(|value| match value {
+            ContextValue::Strings(all) => all.join(", "),
+            other => other.to_string(),
+        })
+    };
+    let argument = || context(ContextKind::InvalidArg).unwrap_or_else(|| "command line".into());
+    let value = || context(ContextKind::InvalidValue).filter(|value| !value.is_empty());
+    let (what, place, expected, found) = match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return CliError::Help(error),
+        ErrorKind::MissingSubcommand => ("missing command", "command line".into(), commands(first.as_deref()), "none".into()),
+        ErrorKind::InvalidSubcommand => {
+            let found = context(ContextKind::InvalidSubcommand).unwrap_or_default();
+            ("unknown command", "command line".into(), commands(first.as_deref()), format!("{found:?}"))
+        }
+        ErrorKind::UnknownArgument => ("unknown argument", "command line".into(), "an argument of the command".into(), argument()),
+        ErrorKind::MissingRequiredArgument => ("missing argument", "command line".into(), argument(), "none".into()),
+        ErrorKind::InvalidValue => {
+            let valid = context(ContextKind::ValidValue).filter(|valid| !valid.is_empty());
+            let expected = valid.map_or_else(|| "a value".into(), |valid| format!("one of {valid}"));
+            ("invalid value", argument(), expected, value().map_or_else(|| "none".into(), |value| format!("{value:?}")))
+        }
+        ErrorKind::ValueValidation => {
+            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            // Parsers of this project say themselves what they expected.
+            let expected = source.split_once("expected ").map_or(source.as_str(), |(_, expected)| expected);
+            let expected = expected.split_once(", found").map_or(expected, |(expected, _)| expected).to_owned();
+            ("invalid value", argument(), expected, format!("{:?}", value().unwrap_or_default()))
+        }
+        ErrorKind::ArgumentConflict => {
+            let other = context(ContextKind::PriorArg).unwrap_or_default();
+            ("conflicting arguments", "command line".into(), "only one of them".into(), format!("{} and {other}", argument()))
+        }
+        _ => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            ("wrong usage", "command line".into(), "arguments as --help shows them".into(), line)
+        }
+    };
+    let hint = Some("`qat --help` shows the commands, `qat COMMAND --help` their arguments".to_owned());
+    CliError::Usage { what, place, expected, found, hint }
+}
+
+/// The commands that could have been meant, those of `data` after `data`.
+fn commands(first: Option<&std::ffi::OsStr>) -> String {
+    let command = <Cli as clap::CommandFactory>::command();
+    let within = first.and_then(|name| command.find_subcommand(name)).filter(|found| found.has_subcommands()).unwrap_or(&command);
+    let names: Vec<&str> = within.get_subcommands().map(clap::Command::get_name).collect();
+    format!("one of {}", names.join(", "))
+}

@@ -1,0 +1,65 @@
+//! `qat eval`: the accuracy of a model on the test split of a dataset.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use qat_export::verify::{accuracy, integer_codes, parameter_bytes, top1};
+use qat_train::data::Split;
+use qat_train::{Evaluation, evaluate};
+
+use super::images;
+use crate::args::{Eval, Global};
+use crate::error::CliError;
+use crate::model::{Network, Source};
+use crate::output::{Report, percent, thousands};
+
+/// Does what the arguments say.
+pub fn run(args: &Eval, global: &Global) -> Result<(), CliError> {
+    let source = Source::open(&args.model)?;
+    let mode = source.mode(args.mode);
+    super::check_contract(args.contract, mode)?;
+    let device = global.device.unwrap_or_default().init()?;
+    let network = source.load(mode, &device)?;
+    let (shape, classes) = (network.input_shape(), network.output_shape().iter().product());
+    let name = source.path().display().to_string();
+    let set = Arc::new(images(&args.data, Split::Test, args.limit, &name, &shape, classes)?);
+    global.detail(&format!("{name} in mode {} on {} images of {}", mode.name(), set.len(), set.name));
+
+    let began = Instant::now();
+    let (key, value) = match &network {
+        Network::Float(net) => ("float_accuracy", share(evaluate(net, &set, &device)?)),
+        Network::FakeQuant(model) => ("fake_quant_accuracy", share(evaluate(model, &set, &device)?)),
+        Network::Integer(model) => {
+            let codes = integer_codes(model, &model.quantize_input(&set.to_f32()))?;
+            ("integer_accuracy", accuracy(&top1(&codes, classes), &set.labels))
+        }
+    };
+    let rate = set.len() as f64 / began.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+
+    let mut report = Report::new("eval", global.json);
+    report.line(&format!(
+        "{} accuracy {} on {} images of {} ({rate:.0} images/s)",
+        mode.name(),
+        percent(value),
+        thousands(set.len() as u64),
+        set.name
+    ))?;
+    report.set("model", name);
+    report.set("dataset", args.data.as_str());
+    report.set("mode", mode.name());
+    report.set("samples", set.len());
+    report.set(key, value);
+    report.set("images_per_second", rate);
+    if let Some(contract) = network.contract() {
+        report.set("contract", contract);
+    }
+    if let Network::Integer(model) = &network {
+        report.set("integer_bytes", parameter_bytes(model));
+    }
+    report.finish()
+}
+
+/// Percent correct.
+pub(super) fn share(evaluation: Evaluation) -> f64 {
+    100.0 * evaluation.correct as f64 / evaluation.images as f64
+}

@@ -1,0 +1,202 @@
+//! `qat train`: float training, calibration, quantization-aware training and conversion, resumable at any step.
+//!
+//! The first SIGINT or SIGTERM ends the run after the step at hand, with a checkpoint; the second ends the process at once.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::Device;
+use burn::train::Interrupter;
+use qat::DeviceName;
+use qat::analysis::layer_costs;
+use qat_export::verify::{Parity, accuracy, integer_codes, parameter_bytes, real_outputs, top1};
+use qat_export::{OnnxOptions, convert, write_onnx, write_safetensors};
+use qat_train::data::{ImageSet, Split};
+use qat_train::recipe::{self, Goal, Setting, Trained};
+use qat_train::zoo::ZooNet;
+use qat_train::{FitData, Manifest, Results, RunDirectory};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::iterator::Signals;
+
+use super::eval::share;
+use super::images;
+use crate::args::{Global, Train};
+use crate::config;
+use crate::error::CliError;
+use crate::model;
+use crate::output::{Report, message, percent, thousands};
+
+/// Does what the arguments say.
+pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
+    let earlier = if args.resume { Some(RunDirectory::open(&args.out)?) } else { None };
+    let manifest = config::manifest(args, global, earlier.as_ref().map(RunDirectory::manifest))?;
+    let device = manifest.device.parse::<DeviceName>()?.init()?;
+    let zoo = model::zoo(&manifest.model, &args.out)?;
+    let load = |split| {
+        let limit = manifest.limit.and_then(std::num::NonZeroUsize::new);
+        images(&manifest.dataset, split, limit, zoo.name(), &zoo.input_shape(), zoo.classes()).map(Arc::new)
+    };
+    let data = FitData { train: load(Split::Train)?, valid: load(Split::Test)? };
+    let run = match earlier {
+        Some(_) => RunDirectory::resume(&args.out, &manifest)?,
+        None => RunDirectory::create(&args.out, manifest.clone())?,
+    };
+    let interrupter = interrupter(global.quiet)?;
+    global.detail(&format!(
+        "{} on {}: {} + {} images, {} on {}, run in {}",
+        manifest.model,
+        data.train.name,
+        data.train.len(),
+        data.valid.len(),
+        manifest.scheme,
+        manifest.device,
+        run.path().display()
+    ));
+
+    let goal = if args.float_only { Goal::Float } else { Goal::Quantized };
+    let setting = Setting { run: &run, device: &device, style: global.progress(), interrupter: &interrupter };
+    let net = zoo.init(&device, manifest.seed);
+    let scheme = model::scheme(&run)?.config();
+    let Some(trained) = recipe::train(net, &scheme, &data, goal, &setting)? else {
+        return Err(CliError::Interrupted { path: run.path().to_owned(), resume: resume_command(args, &manifest) });
+    };
+    report(&run, &trained, &data.valid, &device, global)
+}
+
+/// Converts, measures, writes the run's last files and prints what came out.
+fn report(
+    run: &RunDirectory,
+    trained: &Trained<ZooNet>,
+    test: &ImageSet,
+    device: &Device,
+    global: &Global,
+) -> Result<(), CliError> {
+    let mut report = Report::new("train", global.json);
+    let mut files = vec![run.path().join("run.toml"), run.metrics(), run.float_model()];
+    let [c, h, w] = test.shape;
+    let prepared = qat::QatModel::prepare(
+        &trained.model,
+        [1, c, h, w],
+        &model::scheme(run)?.config(),
+        <ZooNet as qat_train::Classifier>::logits,
+    )?;
+    let float_bytes = layer_costs(&prepared).iter().map(|cost| cost.float_bytes).sum();
+    let mut results = Results {
+        samples: Some(test.len()),
+        float_accuracy: Some(share(trained.float)),
+        float_bytes: Some(float_bytes),
+        ..Results::default()
+    };
+    let row = |name: &str, accuracy: f64, bytes: u64| vec![name.into(), percent(accuracy), thousands(bytes)];
+    let mut table = vec![vec![String::new(), "accuracy".into(), "bytes".into()], row("float", share(trained.float), float_bytes)];
+    if let Some(quantized) = &trained.quantized {
+        let integers = convert(&quantized.model)?;
+        let samples = test.to_f32();
+        let codes = integer_codes(&integers, &integers.quantize_input(&samples))?;
+        let scores = real_outputs(|images| quantized.model.forward(images), &samples, test.shape, device)
+            .map_err(|source| CliError::Execution { place: "comparison with the integers", source })?;
+        let parity = Parity::of(&integers, &codes, &scores);
+        let classes = integers.output_info().elements().unwrap_or(1);
+        let integer_accuracy = accuracy(&top1(&codes, classes), &test.labels);
+        write_safetensors(&integers, &run.integer_model())?;
+        write_onnx(&integers, &OnnxOptions::default(), &run.onnx_model())?;
+        files.extend([run.qat_model(), run.integer_model(), run.onnx_model()]);
+
+        let integer_bytes = parameter_bytes(&integers);
+        let (ptq, qat) = (share(quantized.ptq), share(quantized.qat));
+        table.push(row("PTQ", ptq, integer_bytes));
+        table.push(row("QAT", qat, integer_bytes));
+        table.push(row("integer", integer_accuracy, integer_bytes));
+        report.table(&table)?;
+        report.line(&format!(
+            "QAT and integers name one class on {} of {} images; {} of {} output codes differ, by at most {}",
+            percent(parity.agreement()),
+            thousands(parity.samples as u64),
+            parity.differing_codes,
+            thousands(parity.codes as u64),
+            parity.largest_difference
+        ))?;
+        results.ptq_accuracy = Some(ptq);
+        results.fake_quant_accuracy = Some(qat);
+        results.integer_accuracy = Some(integer_accuracy);
+        results.agreement = Some(parity.agreement());
+        results.integer_bytes = Some(integer_bytes);
+        report.set("ptq_accuracy", ptq);
+        report.set("fake_quant_accuracy", qat);
+        report.set("integer_accuracy", integer_accuracy);
+        report.set("agreement", parity.agreement());
+        report.set("differing_codes", parity.differing_codes);
+        report.set("largest_difference", parity.largest_difference);
+        report.set("integer_bytes", integer_bytes);
+        report.set("contract", model::contract(&integers));
+    } else {
+        report.table(&table)?;
+    }
+    run.write_results(&results)?;
+    files.push(run.results_file());
+    report.line(&format!("run in {}", run.path().display()))?;
+
+    report.set("model", run.manifest().model.as_str());
+    report.set("dataset", run.manifest().dataset.as_str());
+    report.set("samples", test.len());
+    report.set("float_accuracy", share(trained.float));
+    report.set("float_bytes", float_bytes);
+    report.set("out", run.path().display().to_string());
+    let paths = |files: &[PathBuf]| files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>();
+    report.set("files", paths(&files));
+    report.finish()
+}
+
+/// An interrupter that the first SIGINT or SIGTERM calls; the second one ends the process.
+fn interrupter(quiet: bool) -> Result<Interrupter, CliError> {
+    let signals = |source| CliError::Signals { source };
+    let interrupter = Interrupter::new();
+    let again = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: a signal that finds the flag set ends the process, and then sets it.
+        flag::register_conditional_shutdown(signal, 130, again.clone()).map_err(signals)?;
+        flag::register(signal, again.clone()).map_err(signals)?;
+    }
+    let mut incoming = Signals::new([SIGINT, SIGTERM]).map_err(signals)?;
+    let stop = interrupter.clone();
+    std::thread::spawn(move || {
+        if incoming.forever().next().is_some() {
+            stop.stop(None);
+            if !quiet {
+                message("stopping after this step; once more ends at once");
+            }
+        }
+    });
+    Ok(interrupter)
+}
+
+/// The command that continues a run.
+fn resume_command(args: &Train, manifest: &Manifest) -> String {
+    let float_only = if args.float_only { " --float-only" } else { "" };
+    format!(
+        "qat train {} --model {} --resume{float_only} --out {}",
+        quoted(Path::new(&manifest.dataset)),
+        manifest.model,
+        quoted(&args.out)
+    )
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+=:,@".contains(c));
+    if is_plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_where_a_shell_needs_it() {
+        assert_eq!(quoted(Path::new("runs/a-1")), "runs/a-1");
+        assert_eq!(quoted(Path::new("my runs/it's")), r"'my runs/it'\''s'");
+    }
+}

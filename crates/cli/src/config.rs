@@ -1,0 +1,120 @@
+//! The settings of a training run: what arguments, a file and an earlier run say together.
+//!
+//! The file has the keys of `run.toml`, each of them optional, so that any run's own file repeats it. Arguments win over the file,
+//! the file over the settings of the run that is resumed, and these over the defaults.
+
+use std::path::Path;
+
+use qat_train::{Manifest, Schedule, TrainError};
+use serde::Deserialize;
+
+use crate::args::{Global, Train, scheme_named};
+use crate::error::CliError;
+
+/// Images in a step where nothing else is said.
+const BATCH_SIZE: usize = 64;
+/// Seed where nothing else is said.
+const SEED: u64 = 1;
+
+/// A `run.toml` of which any part may be missing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Partial {
+    /// Of the file, taken as it is.
+    #[serde(rename = "format")]
+    _format: Option<u32>,
+    /// Of the program that wrote it, taken as it is.
+    #[serde(rename = "version")]
+    _version: Option<String>,
+    model: Option<String>,
+    /// The command line always says which.
+    #[serde(rename = "dataset")]
+    _dataset: Option<String>,
+    limit: Option<usize>,
+    scheme: Option<String>,
+    device: Option<String>,
+    seed: Option<u64>,
+    batch_size: Option<usize>,
+    schedule: Option<toml::Table>,
+}
+
+/// The manifest that `train` asks for; `earlier` is that of the run to be continued.
+///
+/// # Errors
+/// [`CliError::Read`], [`TrainError::Malformed`] for the file; [`CliError::Usage`] where no model is named.
+pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> Result<Manifest, CliError> {
+    let (path, file) = match &train.config {
+        Some(path) => (path.as_path(), read(path)?),
+        None => (Path::new(""), Partial::default()),
+    };
+    let malformed = |expected: &str, found: String| TrainError::Malformed { path: path.into(), expected: expected.into(), found };
+
+    let model = match (train.model, file.model, earlier) {
+        (Some(model), _, _) => model,
+        (None, Some(name), _) => name.parse().map_err(|_| malformed("a model of the zoo", format!("model = {name:?}")))?,
+        (None, None, Some(earlier)) => crate::model::zoo(&earlier.model, &train.out)?,
+        (None, None, None) => {
+            return Err(CliError::Usage {
+                what: "missing argument",
+                place: "command line".into(),
+                expected: "--model ZOO".into(),
+                found: "none".into(),
+                hint: Some("name a network with --model mlp, lenet or resnet8, or a file with --config".into()),
+            });
+        }
+    };
+    let scheme = match (train.scheme, file.scheme) {
+        (Some(scheme), _) => Some(scheme.name().to_owned()),
+        (None, Some(name)) => {
+            let scheme = scheme_named(&name).ok_or_else(|| malformed("a known scheme", format!("scheme = {name:?}")))?;
+            Some(scheme.name().to_owned())
+        }
+        (None, None) => earlier.map(|earlier| earlier.scheme.clone()),
+    };
+    if let Some(device) = &file.device
+        && device.parse::<qat::DeviceName>().is_err()
+    {
+        return Err(malformed("a known device", format!("device = {device:?}")).into());
+    }
+    let device = global.device.map(|device| device.to_string()).or(file.device).or(earlier.map(|earlier| earlier.device.clone()));
+
+    let mut schedule = earlier.map_or_else(Schedule::default, |earlier| earlier.schedule.clone());
+    if let Some(table) = file.schedule {
+        schedule = overlaid(&schedule, table).map_err(|found| malformed("a [schedule] as run.toml has it", found))?;
+    }
+    schedule.float_epochs = train.epochs.unwrap_or(schedule.float_epochs);
+    schedule.qat_epochs = train.qat_epochs.unwrap_or(schedule.qat_epochs);
+
+    let seed = train.seed.or(file.seed).or(earlier.map(|earlier| earlier.seed)).unwrap_or(SEED);
+    let batch_size = train.batch_size.or(file.batch_size).or(earlier.map(|earlier| earlier.batch_size)).unwrap_or(BATCH_SIZE);
+    let mut manifest = Manifest::new(
+        model.name(),
+        &train.data,
+        scheme.as_deref().unwrap_or(qat::Scheme::Int8.name()),
+        device.as_deref().unwrap_or("flex"),
+        seed,
+        batch_size,
+        schedule,
+    );
+    manifest.limit = train.limit.map(Into::into).or(file.limit).or(earlier.and_then(|earlier| earlier.limit));
+    manifest.validate()?;
+    Ok(manifest)
+}
+
+fn read(path: &Path) -> Result<Partial, CliError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| CliError::Read { what: "settings", path: path.to_owned(), source })?;
+    let malformed = |error: toml::de::Error| TrainError::Malformed {
+        path: path.into(),
+        expected: "the keys of run.toml".into(),
+        found: error.message().into(),
+    };
+    Ok(toml::from_str(&text).map_err(malformed)?)
+}
+
+/// `schedule` with the entries of `table` in place of its own.
+fn overlaid(schedule: &Schedule, table: toml::Table) -> Result<Schedule, String> {
+    let mut whole = toml::Table::try_from(schedule).map_err(|error| error.to_string())?;
+    whole.extend(table);
+    whole.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+}
