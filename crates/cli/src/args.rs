@@ -72,6 +72,7 @@ pub enum Command {
     /// Show layers, ranges, sizes and noise
     Inspect(Inspect),
     /// Find and check datasets
+    #[command(arg_required_else_help = false)]
     Data {
         /// What to do.
         #[command(subcommand)]
@@ -91,22 +92,22 @@ pub struct Train {
     #[arg(long, value_name = "RUN.toml")]
     pub config: Option<PathBuf>,
     /// Epochs of float training [default: 3]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub epochs: Option<usize>,
     /// Epochs with fake quantization; 0 stops after calibration [default: 2]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub qat_epochs: Option<usize>,
     /// Quantization scheme: int8 or int8-per-tensor [default: int8]
     #[arg(long, value_name = "S", value_parser = scheme)]
     pub scheme: Option<Scheme>,
     /// Seed of weights, order of images and random numbers [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = seed)]
     pub seed: Option<u64>,
     /// Images in a step [default: 64]
-    #[arg(long, value_name = "N")]
-    pub batch_size: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub batch_size: Option<NonZeroUsize>,
     /// Only the first N images of each split
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub limit: Option<NonZeroUsize>,
     /// Stop before calibration
     #[arg(long)]
@@ -135,7 +136,7 @@ pub struct Eval {
     #[arg(long, value_name = "CONTRACT")]
     pub contract: Option<ContractName>,
     /// Only the first N images
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub limit: Option<NonZeroUsize>,
 }
 
@@ -189,7 +190,7 @@ pub struct Inspect {
     #[arg(long, value_name = "DATA")]
     pub data: Option<String>,
     /// Images for --data [default: 256]
-    #[arg(long, value_name = "N", requires = "data")]
+    #[arg(long, value_name = "N", value_parser = at_least_one, requires = "data")]
     pub limit: Option<NonZeroUsize>,
     /// Write the tables as a page of their own
     #[arg(long, value_name = "FILE")]
@@ -293,29 +294,42 @@ impl TargetName {
     }
 }
 
-fn scheme(text: &str) -> Result<Scheme, UnknownScheme> {
-    Scheme::NAMES.iter().find(|(name, _)| *name == text).map(|(_, scheme)| *scheme).ok_or(UnknownScheme)
+/// A value outside its domain, which is told.
+#[derive(Debug, thiserror::Error)]
+#[error("expected {0}")]
+struct Domain(&'static str);
+
+fn scheme(text: &str) -> Result<Scheme, Domain> {
+    scheme_named(text).ok_or(Domain("int8 or int8-per-tensor"))
+}
+
+fn count(text: &str) -> Result<usize, Domain> {
+    text.parse().map_err(|_| Domain("a whole number"))
+}
+
+fn at_least_one(text: &str) -> Result<NonZeroUsize, Domain> {
+    text.parse().map_err(|_| Domain("a whole number of at least 1"))
+}
+
+fn seed(text: &str) -> Result<u64, Domain> {
+    text.parse().ok().filter(|seed| i64::try_from(*seed).is_ok()).ok_or(Domain("a whole number below 2^63"))
 }
 
 /// A scheme by its name.
 pub fn scheme_named(name: &str) -> Option<Scheme> {
-    scheme(name).ok()
+    Scheme::NAMES.iter().find(|(known, _)| *known == name).map(|(_, scheme)| *scheme)
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("expected int8 or int8-per-tensor")]
-struct UnknownScheme;
 
 /// The arguments of this process.
 ///
 /// # Errors
 /// [`CliError::Usage`] for a wrong command line, [`CliError::Help`] where help or the version was asked for.
 pub fn parse() -> Result<Cli, CliError> {
-    Cli::try_parse().map_err(|error| usage(error, std::env::args_os().nth(1)))
+    Cli::try_parse().map_err(usage)
 }
 
 /// clap's error in this program's words.
-fn usage(error: clap::Error, first: Option<std::ffi::OsString>) -> CliError {
+fn usage(error: clap::Error) -> CliError {
     let context = |kind| {
         error.get(kind).map(|value| match value {
             ContextValue::Strings(all) => all.join(", "),
@@ -326,12 +340,14 @@ fn usage(error: clap::Error, first: Option<std::ffi::OsString>) -> CliError {
     let value = || context(ContextKind::InvalidValue).filter(|value| !value.is_empty());
     let (what, place, expected, found) = match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return CliError::Help(error),
-        ErrorKind::MissingSubcommand => ("missing command", "command line".into(), commands(first.as_deref()), "none".into()),
+        ErrorKind::MissingSubcommand => ("missing command", "command line".into(), commands(), "none".into()),
         ErrorKind::InvalidSubcommand => {
             let found = context(ContextKind::InvalidSubcommand).unwrap_or_default();
-            ("unknown command", "command line".into(), commands(first.as_deref()), format!("{found:?}"))
+            ("unknown command", "command line".into(), commands(), format!("{found:?}"))
         }
-        ErrorKind::UnknownArgument => ("unknown argument", "command line".into(), "an argument of the command".into(), argument()),
+        ErrorKind::UnknownArgument => {
+            ("unknown argument", "command line".into(), "an argument of the command".into(), argument())
+        }
         ErrorKind::MissingRequiredArgument => ("missing argument", "command line".into(), argument(), "none".into()),
         ErrorKind::InvalidValue => {
             let valid = context(ContextKind::ValidValue).filter(|valid| !valid.is_empty());
@@ -359,10 +375,11 @@ fn usage(error: clap::Error, first: Option<std::ffi::OsString>) -> CliError {
     CliError::Usage { what, place, expected, found, hint }
 }
 
-/// The commands that could have been meant, those of `data` after `data`.
-fn commands(first: Option<&std::ffi::OsStr>) -> String {
+/// The commands that could have been meant: those of `data` where it is among the arguments.
+fn commands() -> String {
     let command = <Cli as clap::CommandFactory>::command();
-    let within = first.and_then(|name| command.find_subcommand(name)).filter(|found| found.has_subcommands()).unwrap_or(&command);
-    let names: Vec<&str> = within.get_subcommands().map(clap::Command::get_name).collect();
+    let within = command.get_subcommands().filter(|inner| inner.has_subcommands());
+    let within = within.into_iter().find(|inner| std::env::args_os().any(|argument| argument == inner.get_name()));
+    let names: Vec<&str> = within.unwrap_or(&command).get_subcommands().map(clap::Command::get_name).collect();
     format!("one of {}", names.join(", "))
 }

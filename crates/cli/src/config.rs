@@ -86,7 +86,8 @@ pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> R
     schedule.qat_epochs = train.qat_epochs.unwrap_or(schedule.qat_epochs);
 
     let seed = train.seed.or(file.seed).or(earlier.map(|earlier| earlier.seed)).unwrap_or(SEED);
-    let batch_size = train.batch_size.or(file.batch_size).or(earlier.map(|earlier| earlier.batch_size)).unwrap_or(BATCH_SIZE);
+    let batch_size =
+        train.batch_size.map(Into::into).or(file.batch_size).or(earlier.map(|earlier| earlier.batch_size)).unwrap_or(BATCH_SIZE);
     let mut manifest = Manifest::new(
         model.name(),
         &train.data,

@@ -38,7 +38,8 @@ impl Report {
     /// Prints columns of text, the first one flush left and the others flush right, each as wide as its widest cell.
     pub fn table(&self, rows: &[Vec<String>]) -> Result<(), CliError> {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+        let width =
+            |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in rows {
             let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {

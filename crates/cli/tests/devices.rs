@@ -172,7 +172,7 @@ fn post_training_quantization_is_that_of_flex() {
     let flex = Device::flex();
     let reference = calibrated(&flex);
     let expected = values(reference.forward::<4, 2>(images(2, &flex)));
-    let float = values(Net::new(&flex).forward(images(1, &flex)));
+    let float = values(Net::new(&flex).valid().forward(images(1, &flex)));
     for Place { name, device, tolerance, .. } in places() {
         let model = calibrated(&device);
         for ((place, _, found), (_, _, expected)) in model.quantizers().into_iter().zip(reference.quantizers()) {
@@ -190,7 +190,7 @@ fn post_training_quantization_is_that_of_flex() {
         println!("{name}: {from_flex:.2} steps from flex, {from_float:.2} from float");
         // Values on the boundary between two codes may fall either way, and another sum may follow from it.
         assert!(from_flex < 2.01, "{name}: {from_flex} steps from flex");
-        assert!(from_float < 8.0, "{name}: {from_float} steps from float");
+        assert!(from_float < 2.0, "{name}: {from_float} steps from float");
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`convert`] turns a calibrated [`qat::QatModel`] into a [`qat_runtime::IntegerModel`]; every writer takes the integer model alone
 //! and none looks back at the trained one.
 
+mod check;
 mod convert;
 mod error;
 mod file;
@@ -11,6 +12,7 @@ mod onnx;
 mod safetensors;
 pub mod verify;
 
+pub use check::{CheckError, check};
 pub use convert::{ConvertError, convert};
 pub use error::{CheckpointError, ExportError};
 pub use file::{read_file, write_atomically};

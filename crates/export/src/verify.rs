@@ -28,7 +28,8 @@ pub fn integer_codes(model: &IntegerModel, codes: &[i8]) -> Result<Vec<i8>, RunE
     let parts: Vec<Result<Vec<i8>, RunError>> = thread::scope(|scope| {
         let run = |part| move || Engine::new(model)?.run(part);
         let workers: Vec<_> = codes.chunks(share).map(|part| scope.spawn(run(part))).collect();
-        let join = |worker: thread::ScopedJoinHandle<'_, _>| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let join =
+            |worker: thread::ScopedJoinHandle<'_, _>| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         workers.into_iter().map(join).collect()
     });
     Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat())

@@ -15,8 +15,8 @@ use crate::config::QConfig;
 use crate::fake_quantize::{FakeQuantize, Mode};
 use crate::graph::{self, Constant, ConstantId, Graph, GraphError, Grid, Op, Placement, QuantizerSite, Value, ValueId};
 use crate::nn::{
-    QuantAdaptiveAvgPool2d, QuantAdd, QuantAvgPool2d, QuantConv2d, QuantConv2dConfig, QuantLinear, QuantLinearConfig, QuantMaxPool2d,
-    QuantRelu, QuantReshape,
+    QuantAdaptiveAvgPool2d, QuantAdd, QuantAvgPool2d, QuantConv2d, QuantConv2dConfig, QuantLinear, QuantLinearConfig,
+    QuantMaxPool2d, QuantRelu, QuantReshape,
 };
 use crate::tensor::QuantTensor;
 
@@ -314,7 +314,8 @@ impl QatModel {
     fn map_quantizers<E>(mut self, mut map: impl FnMut(&str, FakeQuantize) -> Result<FakeQuantize, E>) -> Result<Self, E> {
         self.input = map("input", self.input)?;
         let steps = self.topology.steps.iter();
-        self.layers = steps.zip(self.layers).map(|(step, layer)| layer.map_output(|q| map(&step.name, q))).collect::<Result<_, _>>()?;
+        self.layers =
+            steps.zip(self.layers).map(|(step, layer)| layer.map_output(|q| map(&step.name, q))).collect::<Result<_, _>>()?;
         Ok(self)
     }
 

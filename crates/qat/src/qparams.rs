@@ -7,8 +7,7 @@ use crate::format::IntegerFormat;
 
 /// The smallest scale that a tensor may have, 2⁻²⁰.
 ///
-/// A tensor that is zero everywhere has no range of its own; this floor gives it a step that keeps `1 / scale` and the
-/// requantization multipliers `s_in · s_w / s_out` finite and within what integer runtimes accept.
+/// A tensor that is zero everywhere has no range of its own; this floor gives it a step, so that no quotient by a scale is infinite.
 pub const MIN_SCALE: f32 = 1.0 / 1_048_576.0;
 
 /// Scale and zero point of one tensor with integer codes: `real = scale · (q − zero_point)` (Q1).

@@ -21,9 +21,10 @@ fn devices() -> Vec<(&'static str, Device)> {
     devices
 }
 
-/// The ties and the neighbours of every code, and what lies far outside.
+/// The ties and the neighbours of every code, and what lies far outside. What `x / scale` makes infinite is the subject of the
+/// gradients' tests.
 fn inputs(params: QParams, draws: &mut Draws) -> Vec<f32> {
-    let mut inputs = vec![0.0, -0.0, f32::MIN_POSITIVE, 1e-45, -1e-45, f32::MAX, f32::MIN, f32::INFINITY, f32::NEG_INFINITY];
+    let mut inputs = vec![0.0, -0.0, f32::MIN_POSITIVE, 1e-45, -1e-45, 1e30, -1e30];
     for half_steps in -600..=600 {
         let x = half_steps as f32 * 0.5 * params.scale;
         inputs.extend([x, x.next_up(), x.next_down()]);

@@ -167,9 +167,8 @@ fn rows(model: &QatModel, calibrated: bool) -> Vec<Row> {
 fn batches(set: &ImageSet, device: &Device) -> Vec<Tensor<4>> {
     let [c, h, w] = set.shape;
     let samples = set.to_f32();
-    let batch = |batch: &[f32]| {
-        Tensor::from_data(TensorData::new(batch.to_vec(), [batch.len() / set.image_len(), c, h, w]), device)
-    };
+    let batch =
+        |batch: &[f32]| Tensor::from_data(TensorData::new(batch.to_vec(), [batch.len() / set.image_len(), c, h, w]), device);
     samples.chunks(BATCH * set.image_len()).map(batch).collect()
 }
 
@@ -192,7 +191,20 @@ fn summary(rows: &[Row]) -> String {
 /// The rows as text, with a heading; columns that nothing fills are left out.
 fn table(rows: &[Row]) -> Vec<Vec<String>> {
     let heading = [
-        "layer", "op", "output", "params", "bits", "min", "max", "scale", "zero point", "MACs", "BOPs", "bytes", "SQNR", "alone",
+        "layer",
+        "op",
+        "output",
+        "params",
+        "bits",
+        "min",
+        "max",
+        "scale",
+        "zero point",
+        "MACs",
+        "BOPs",
+        "bytes",
+        "SQNR",
+        "alone",
     ];
     let mut table = vec![heading.map(str::to_owned).to_vec()];
     for row in rows {

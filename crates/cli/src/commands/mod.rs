@@ -44,7 +44,12 @@ fn images(
     if let Some(limit) = limit {
         set = set.truncated(limit.get());
     }
-    let wrong = |expected: String, found: String| TrainError::WrongData { dataset: set.name.clone(), model: model.into(), expected, found };
+    let wrong = |expected: String, found: String| TrainError::WrongData {
+        dataset: set.name.clone(),
+        model: model.into(),
+        expected,
+        found,
+    };
     if set.shape != shape {
         return Err(wrong(format!("images of shape {shape:?}"), format!("{:?}", set.shape)).into());
     }

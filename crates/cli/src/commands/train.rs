@@ -39,6 +39,16 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
         images(&manifest.dataset, split, limit, zoo.name(), &zoo.input_shape(), zoo.classes()).map(Arc::new)
     };
     let data = FitData { train: load(Split::Train)?, valid: load(Split::Test)? };
+    // Before the folder is made, so that the next attempt finds it as this one did.
+    if manifest.batch_size > data.train.len() {
+        return Err(CliError::Mismatch {
+            what: "batch_size",
+            place: manifest.dataset.clone(),
+            expected: format!("at most the {} training images", data.train.len()),
+            found: manifest.batch_size.to_string(),
+            hint: Some("give a smaller --batch-size, or a larger --limit"),
+        });
+    }
     let run = match earlier {
         Some(_) => RunDirectory::resume(&args.out, &manifest)?,
         None => RunDirectory::create(&args.out, manifest.clone())?,

@@ -21,7 +21,13 @@ impl Sqnr {
     /// # Panics
     /// If there are not equally many.
     pub fn add(&mut self, reference: &[f32], quantized: &[f32]) {
-        assert_eq!(reference.len(), quantized.len(), "a signal of {} numbers was compared with {}", reference.len(), quantized.len());
+        assert_eq!(
+            reference.len(),
+            quantized.len(),
+            "a signal of {} numbers was compared with {}",
+            reference.len(),
+            quantized.len()
+        );
         for (x, y) in reference.iter().zip(quantized) {
             let (x, y) = (f64::from(*x), f64::from(*y));
             self.signal += x * x;

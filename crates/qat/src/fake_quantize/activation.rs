@@ -16,8 +16,8 @@
 //! | clipped above | 0 | −e / N | 1 + e / N |
 //! | clipped below | 0 | 1 − e / N | e / N |
 //!
-//! An end on the wrong side of 0, and the `min` of a range that is never negative, get nothing. ±∞ saturate, though the gradients
-//! of the range are then NaN; NaN stays NaN. Not here: how a range is first found (see [`crate::observer`]).
+//! An end on the wrong side of 0, and the `min` of a range that is never negative, get nothing. NaN stays NaN. In
+//! inference ±∞ saturate; in training they become NaN, so that a run that diverges stops. Not here: how a range is first found (see [`crate::observer`]).
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -134,10 +134,7 @@ impl FakeQuantize {
             RangeSign::NonNegative => ((high / self.format.steps() as f32).clamp_min(MIN_SCALE), None),
         };
         let step = scale.clone().reshape([1; D]);
-        // Twice the codes there are is clipped below in any case, and infinities, which straight-through rounding would turn into
-        // NaN, saturate as they do in integers.
-        let limit = 2.0 * self.format.steps() as f32;
-        let codes = round_ste((x / step.clone()).clamp(-limit, limit));
+        let codes = round_ste(x / step.clone());
         let y = match zero_point {
             Some(zero_point) => {
                 let zero_point = zero_point.reshape([1; D]);

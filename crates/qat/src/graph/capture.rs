@@ -17,7 +17,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor};
 
-use super::{reshaped, BatchNorm, Constant, ConstantId, Dim, Graph, GraphError, Node, Op, Value, ValueId};
+use super::{BatchNorm, Constant, ConstantId, Dim, Graph, GraphError, Node, Op, Value, ValueId, reshaped};
 
 /// The two batch sizes; coprime, so that no product of one looks like a product of the other.
 const BATCHES: [usize; 2] = [2, 3];
@@ -121,8 +121,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(captured: &'a CapturedGraph, input: TensorId, paths: &'a HashMap<TensorId, String>) -> Self {
-        let graph =
-            Graph { values: Vec::new(), constants: Vec::new(), nodes: Vec::new(), input: ValueId(0), output: ValueId(0) };
+        let graph = Graph { values: Vec::new(), constants: Vec::new(), nodes: Vec::new(), input: ValueId(0), output: ValueId(0) };
         let mut reader = Self { captured, paths, operands: HashMap::new(), graph };
         let shape = captured.values.get(&input).map(|data| data.shape().to_vec()).unwrap_or_default();
         let value = reader.value(&shape);
@@ -389,7 +388,8 @@ fn operation_name(operation: &OperationIr) -> String {
     let debug = format!("{operation:?}");
     let names: Vec<&str> =
         debug.split(['(', ' ', '{', ',']).filter(|part| part.chars().next().is_some_and(char::is_uppercase)).take(3).collect();
-    let names: Vec<&str> = names.into_iter().filter(|name| !matches!(*name, "F32" | "F16" | "BF16" | "F64" | "I64" | "I32")).collect();
+    let names: Vec<&str> =
+        names.into_iter().filter(|name| !matches!(*name, "F32" | "F16" | "BF16" | "F64" | "I64" | "I32")).collect();
     names.into_iter().filter(|name| !name.ends_with("Ir")).take(2).collect::<Vec<_>>().join("::")
 }
 
@@ -402,7 +402,8 @@ fn with_batch_dimension(mut small: Graph, large: &Graph) -> Result<Graph, GraphE
     for (a, b) in small.nodes.iter().zip(&large.nodes) {
         if a != b {
             let alike = a.op.name() == b.op.name() && a.name == b.name;
-            let describe = |node: &Node| if alike { format!("{:?}", node.op) } else { format!("{} {}", node.op.name(), node.name) };
+            let describe =
+                |node: &Node| if alike { format!("{:?}", node.op) } else { format!("{} {}", node.op.name(), node.name) };
             return Err(differ(a.name.clone(), describe(a), describe(b)));
         }
     }
@@ -427,4 +428,3 @@ fn with_batch_dimension(mut small: Graph, large: &Graph) -> Result<Graph, GraphE
     }
     Ok(small)
 }
-

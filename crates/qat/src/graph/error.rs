@@ -81,8 +81,12 @@ impl GraphError {
             Self::UnsupportedOperation { .. } | Self::UnsupportedOperand { .. } => {
                 Some("compose that part from the layers of qat::nn by hand, or leave it outside the quantized model")
             }
-            Self::BatchDependent { .. } => Some("keep the batch size out of shapes: reshape with -1 or from the input's own dims"),
-            Self::ForwardPanicked { .. } => Some("forward must not read tensor values; run it once on a real device to see the cause"),
+            Self::BatchDependent { .. } => {
+                Some("keep the batch size out of shapes: reshape with -1 or from the input's own dims")
+            }
+            Self::ForwardPanicked { .. } => {
+                Some("forward must not read tensor values; run it once on a real device to see the cause")
+            }
             Self::SharedWeight { .. } => Some("give each layer parameters of its own"),
             Self::NotCalibrated { .. } => Some("calibrate with real samples"),
             Self::Capture { .. } | Self::ParameterMismatch { .. } => None,

@@ -25,7 +25,7 @@ pub enum ObserverKind {
 }
 
 impl ObserverKind {
-    /// The moving average of TensorFlow's `MovingAverageQuantize`, momentum 0.01.
+    /// A moving average with momentum 0.01: after 100 batches the first one weighs about a third.
     pub const MOVING_AVERAGE: Self = Self::MovingAverage { momentum: 0.01 };
 }
 
