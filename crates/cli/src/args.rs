@@ -26,8 +26,13 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Where to compute: flex, ndarray, wgpu[:N] or cuda[:N] [default: flex]
-    #[arg(long, global = true, value_name = "DEVICE")]
+    /// Where to compute; training that is resumed stays where it was.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DEVICE",
+        help = "Where to compute: flex, ndarray, wgpu[:N] or cuda[:N] [default: flex]"
+    )]
     pub device: Option<DeviceName>,
     /// Tell nothing on standard error but errors
     #[arg(short, long, global = true)]

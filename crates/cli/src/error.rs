@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use burn::tensor::ExecutionError;
 use qat::{DeviceError, GraphError};
-use qat_export::{ConvertError, ExportError};
+use qat_export::{CheckError, ConvertError, ExportError};
 use qat_runtime::{ModelError, RunError};
 use qat_train::TrainError;
 use qat_train::data::DataError;
@@ -109,6 +109,9 @@ pub enum CliError {
     /// Of a model that cannot be quantized.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// Of a model that would have no integer form.
+    #[error(transparent)]
+    Check(#[from] CheckError),
     /// Of conversion to integers.
     #[error(transparent)]
     Convert(#[from] ConvertError),
@@ -131,6 +134,7 @@ impl CliError {
             Self::Usage { .. } | Self::Device(_) => 2,
             Self::Target { .. } | Self::Export(ExportError::Unsupported { .. }) => 3,
             Self::Convert(ConvertError::Unsupported { .. } | ConvertError::Bias { .. } | ConvertError::Model(_)) => 3,
+            Self::Check(_) => 3,
             Self::Interrupted { .. } => 130,
             _ => 1,
         }
@@ -145,7 +149,9 @@ impl CliError {
             Self::Interrupted { resume, .. } => Some(format!("continue with: {resume}")),
             Self::Data(error) => error.hint().map(str::to_owned),
             Self::Npy(error) => error.hint().map(str::to_owned),
-            Self::Train(TrainError::Graph(error)) | Self::Graph(error) => error.hint().map(str::to_owned),
+            Self::Train(TrainError::Graph(error)) | Self::Graph(error) | Self::Check(CheckError::Graph(error)) => {
+                error.hint().map(str::to_owned)
+            }
             Self::Train(error) => error.hint().map(str::to_owned),
             Self::Convert(ConvertError::NotCalibrated { .. }) => Some("train the model past calibration first".into()),
             _ => None,

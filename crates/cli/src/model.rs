@@ -14,6 +14,7 @@ use crate::error::CliError;
 
 /// What is there to take a model from.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum Source {
     /// A run directory.
     Run(RunDirectory),
@@ -185,11 +186,10 @@ pub fn zoo(name: &str, run: &Path) -> Result<ZooModel, CliError> {
     Ok(name.parse().map_err(malformed)?)
 }
 
-/// The scheme of a run.
-pub fn scheme(run: &RunDirectory) -> Result<Scheme, CliError> {
-    let name = &run.manifest().scheme;
+/// The scheme that a run was begun with.
+pub fn scheme(name: &str, run: &Path) -> Result<Scheme, CliError> {
     let malformed = || TrainError::Malformed {
-        path: run.path().join("run.toml"),
+        path: run.join("run.toml"),
         expected: "a known scheme".into(),
         found: format!("scheme = {name:?}"),
     };
@@ -208,7 +208,7 @@ pub fn fake_quantized(run: &RunDirectory, device: &Device) -> Result<QatModel, C
     require(&run.qat_model(), run)?;
     let zoo = zoo(&run.manifest().model, run.path())?;
     let net = zoo.init(device, run.manifest().seed);
-    Ok(recipe::load_quantized(&net, zoo.input_shape(), &scheme(run)?.config(), run)?)
+    Ok(recipe::load_quantized(&net, zoo.input_shape(), &scheme(&run.manifest().scheme, run.path())?.config(), run)?)
 }
 
 fn require(file: &Path, run: &RunDirectory) -> Result<(), CliError> {

@@ -32,3 +32,24 @@ fn describe(info: &PanicHookInfo<'_>) -> String {
     let message = info.payload_as_str().unwrap_or("no message");
     format!("{place}: expected no panic, found {}", message.lines().next().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_failure_with_its_place() {
+        let usual = std::panic::take_hook();
+        // A panic that somebody catches, as capture does, leaves the program's own result alone.
+        let caught = guarded(|| {
+            assert!(catch_unwind(|| panic!("caught")).is_err());
+            ExitCode::SUCCESS
+        });
+        let failed = guarded(|| panic!("first line\nsecond line"));
+        set_hook(usual);
+        assert_eq!(format!("{caught:?}"), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(format!("{failed:?}"), format!("{:?}", ExitCode::FAILURE));
+        let latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(latest.starts_with("panic.rs:") && latest.ends_with(": expected no panic, found first line"), "{latest}");
+    }
+}

@@ -185,7 +185,7 @@ mod tests {
         let (_, integers, samples) = converted(&Device::flex());
         let codes = integers.quantize_input(&samples);
         assert_eq!(integer_codes(&integers, &codes).unwrap(), integers.run(&codes).unwrap());
-        assert_eq!(integer_codes(&integers, &[]).unwrap(), []);
+        assert!(integer_codes(&integers, &[]).unwrap().is_empty());
         let expected = RunError::InputLength { sample: 72, found: 71 };
         assert_eq!(integer_codes(&integers, &codes[..71]).unwrap_err(), expected);
     }
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn sizes_are_those_of_the_cost_table() {
         let (model, integers, _) = converted(&Device::flex());
-        assert_eq!(parameter_bytes(&integers), layer_costs(&model).iter().map(|cost| cost.integer_bytes).sum());
+        assert_eq!(parameter_bytes(&integers), layer_costs(&model).iter().map(|cost| cost.integer_bytes).sum::<u64>());
         assert_eq!(parameter_bytes(&integers), 72 + 8 * 4 + 320 + 8 * 5);
     }
 

@@ -133,7 +133,8 @@ fn quantized(run: &RunDirectory, device: &Device) -> Result<(QatModel, bool), Cl
     }
     let net = model::float(run, device)?;
     let [c, h, w] = net.model().input_shape();
-    Ok((QatModel::prepare(&net, [1, c, h, w], &model::scheme(run)?.config(), Classifier::logits)?, false))
+    let scheme = model::scheme(&run.manifest().scheme, run.path())?.config();
+    Ok((QatModel::prepare(&net, [1, c, h, w], &scheme, Classifier::logits)?, false))
 }
 
 fn rows(model: &QatModel, calibrated: bool) -> Vec<Row> {

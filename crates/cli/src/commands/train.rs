@@ -11,7 +11,7 @@ use burn::train::Interrupter;
 use qat::DeviceName;
 use qat::analysis::layer_costs;
 use qat_export::verify::{Parity, accuracy, integer_codes, parameter_bytes, real_outputs, top1};
-use qat_export::{OnnxOptions, convert, write_onnx, write_safetensors};
+use qat_export::{OnnxOptions, check, convert, write_onnx, write_safetensors};
 use qat_train::data::{ImageSet, Split};
 use qat_train::recipe::{self, Goal, Setting, Trained};
 use qat_train::zoo::ZooNet;
@@ -39,7 +39,7 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
         images(&manifest.dataset, split, limit, zoo.name(), &zoo.input_shape(), zoo.classes()).map(Arc::new)
     };
     let data = FitData { train: load(Split::Train)?, valid: load(Split::Test)? };
-    // Before the folder is made, so that the next attempt finds it as this one did.
+    // Whatever can be refused is refused before the folder is made, so that the next attempt finds things as this one did.
     if manifest.batch_size > data.train.len() {
         return Err(CliError::Mismatch {
             what: "batch_size",
@@ -49,6 +49,14 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
             hint: Some("give a smaller --batch-size, or a larger --limit"),
         });
     }
+    let goal = if args.float_only { Goal::Float } else { Goal::Quantized };
+    let net = zoo.init(&device, manifest.seed);
+    let scheme = model::scheme(&manifest.scheme, &args.out)?.config();
+    let prepared = recipe::prepare(&net, &scheme, &data)?;
+    if goal == Goal::Quantized {
+        check(&prepared)?;
+    }
+    let float_bytes = layer_costs(&prepared).iter().map(|cost| cost.float_bytes).sum();
     let run = match earlier {
         Some(_) => RunDirectory::resume(&args.out, &manifest)?,
         None => RunDirectory::create(&args.out, manifest.clone())?,
@@ -65,14 +73,11 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
         run.path().display()
     ));
 
-    let goal = if args.float_only { Goal::Float } else { Goal::Quantized };
     let setting = Setting { run: &run, device: &device, style: global.progress(), interrupter: &interrupter };
-    let net = zoo.init(&device, manifest.seed);
-    let scheme = model::scheme(&run)?.config();
     let Some(trained) = recipe::train(net, &scheme, &data, goal, &setting)? else {
         return Err(CliError::Interrupted { path: run.path().to_owned(), resume: resume_command(args, &manifest) });
     };
-    report(&run, &trained, &data.valid, &device, global)
+    report(&run, &trained, &data.valid, float_bytes, &device, global)
 }
 
 /// Converts, measures, writes the run's last files and prints what came out.
@@ -80,19 +85,12 @@ fn report(
     run: &RunDirectory,
     trained: &Trained<ZooNet>,
     test: &ImageSet,
+    float_bytes: u64,
     device: &Device,
     global: &Global,
 ) -> Result<(), CliError> {
     let mut report = Report::new("train", global.json);
     let mut files = vec![run.path().join("run.toml"), run.metrics(), run.float_model()];
-    let [c, h, w] = test.shape;
-    let prepared = qat::QatModel::prepare(
-        &trained.model,
-        [1, c, h, w],
-        &model::scheme(run)?.config(),
-        <ZooNet as qat_train::Classifier>::logits,
-    )?;
-    let float_bytes = layer_costs(&prepared).iter().map(|cost| cost.float_bytes).sum();
     let mut results = Results {
         samples: Some(test.len()),
         float_accuracy: Some(share(trained.float)),
