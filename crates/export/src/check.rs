@@ -68,7 +68,8 @@ mod tests {
 
     fn prepared(size: usize) -> QatModel {
         let pool = Pool { size };
-        QatModel::prepare(&pool, [1, 2, 6, 6], &QConfig::int8(), |pool, x: Tensor<4>| adaptive_avg_pool2d(x, [pool.size; 2])).unwrap()
+        QatModel::prepare(&pool, [1, 2, 6, 6], &QConfig::int8(), |pool, x: Tensor<4>| adaptive_avg_pool2d(x, [pool.size; 2]))
+            .unwrap()
     }
 
     #[test]

@@ -75,7 +75,10 @@ impl DeviceName {
         match self {
             Self::Flex => Ok(Device::flex()),
             #[cfg(feature = "ndarray")]
-            #[allow(deprecated, reason = "Burn will drop this backend in favour of flex; until then it is an independent check of it")]
+            #[allow(
+                deprecated,
+                reason = "Burn will drop this backend in favour of flex; until then it is an independent check of it"
+            )]
             Self::NdArray => Ok(Device::ndarray()),
             #[cfg(not(feature = "ndarray"))]
             Self::NdArray => Err(DeviceError::NotBuiltIn { name: "ndarray" }),

@@ -8,8 +8,8 @@ mod error;
 mod pass;
 mod placement;
 
-use burn::tensor::{Shape, TensorData};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
+use burn::tensor::{Shape, TensorData};
 
 pub use capture::capture;
 pub use error::GraphError;
@@ -43,7 +43,13 @@ pub struct Value {
 impl Value {
     /// The shape of one sample: without the leading batch dimension.
     pub fn sample_shape(&self) -> Vec<usize> {
-        self.shape.iter().skip(1).map(|dim| match dim { Dim::Batch(n) | Dim::Fixed(n) => *n }).collect()
+        self.shape
+            .iter()
+            .skip(1)
+            .map(|dim| match dim {
+                Dim::Batch(n) | Dim::Fixed(n) => *n,
+            })
+            .collect()
     }
 }
 

@@ -83,7 +83,9 @@ impl Placement {
             let site = self.site_of[value.0].map(|index| self.sites[index]);
             let grid = match site {
                 Some(site) if site.value == value && value == graph.input => "own grid, fixed once calibrated".to_owned(),
-                Some(QuantizerSite { value: own, sign: RangeSign::NonNegative }) if own == value => "own grid, min = 0".to_owned(),
+                Some(QuantizerSite { value: own, sign: RangeSign::NonNegative }) if own == value => {
+                    "own grid, min = 0".to_owned()
+                }
                 Some(site) if site.value == value => "own grid".to_owned(),
                 Some(site) => format!("grid of {}", name(site.value)),
                 None => "float".to_owned(),
