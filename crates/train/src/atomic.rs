@@ -6,7 +6,7 @@
 use crate::error::TrainError;
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{self, Write},
     path::Path,
 };
 
@@ -16,28 +16,31 @@ use std::{
 ///
 /// [`TrainError::Io`] with `action`; the file that was there before is then untouched.
 pub(crate) fn write_file(action: &'static str, path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let io = |source| TrainError::Io { action, path: path.into(), source };
+    replace(path, bytes).map_err(|source| TrainError::Io { action, path: path.into(), source })
+}
+
+/// Writes `bytes` to `path`, replacing what is there, which an error leaves untouched.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
+    // A temporary file is private by default; the finished file gets the permissions that any new file gets.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.prefix(".tmp-").tempfile_in(folder).map_err(io)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(io)?;
-    file.persist(path).map_err(|error| io(error.error))?;
-    sync_folder(action, folder)
+    let mut file = builder.prefix(TEMPORARY).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    sync(folder)
 }
 
 /// Makes the names in `folder` survive a crash.
 pub(crate) fn sync_folder(action: &'static str, folder: &Path) -> Result<(), TrainError> {
+    sync(folder).map_err(|source| TrainError::Io { action, path: folder.into(), source })
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
     // Only Unix can open a folder as a file; elsewhere a rename is as durable as the system makes it.
-    if cfg!(unix) {
-        File::open(folder).and_then(|file| file.sync_all()).map_err(|source| TrainError::Io {
-            action,
-            path: folder.into(),
-            source,
-        })?;
-    }
-    Ok(())
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 /// A folder being filled under a temporary name; removed unless it is [published](Self::publish).

@@ -7,9 +7,10 @@
 
 use std::cmp::Ordering;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::atomic;
 use npyz::{AutoSerialize, Deserialize, NpyFile, NpyHeader, Order, WriteOptions, WriterBuilder};
 
 /// The longest header that is read, in bytes; NumPy itself stops at this length.
@@ -234,7 +235,9 @@ pub fn read_rank(path: &Path, rank: usize) -> Result<Array, NpyError> {
 pub fn write(path: &Path, array: &Array) -> Result<(), NpyError> {
     let needed: usize = array.shape().iter().product();
     assert_eq!(needed, array.len(), "shape {:?} does not hold {} values", array.shape(), array.len());
-    write_atomically(path, array).map_err(|source| NpyError::Write { path: path.to_path_buf(), source })
+    encode(array)
+        .and_then(|bytes| atomic::replace(path, &bytes))
+        .map_err(|source| NpyError::Write { path: path.to_path_buf(), source })
 }
 
 /// The part of a file after its header.
@@ -292,24 +295,14 @@ fn bad_header(path: &Path, found: impl ToString) -> NpyError {
     NpyError::BadHeader { path: path.to_path_buf(), found: found.to_string() }
 }
 
-fn write_atomically(path: &Path, array: &Array) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // A temporary file is private by default; the finished array gets the permissions that any new file gets.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder)?;
-    let mut buffer = BufWriter::new(file.as_file_mut());
+fn encode(array: &Array) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
     match array {
-        Array::F32 { shape, values } => write_values(&mut buffer, shape, values)?,
-        Array::I8 { shape, values } => write_values(&mut buffer, shape, values)?,
-        Array::U8 { shape, values } => write_values(&mut buffer, shape, values)?,
+        Array::F32 { shape, values } => write_values(&mut bytes, shape, values)?,
+        Array::I8 { shape, values } => write_values(&mut bytes, shape, values)?,
+        Array::U8 { shape, values } => write_values(&mut bytes, shape, values)?,
     }
-    buffer.flush()?;
-    drop(buffer);
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    Ok(bytes)
 }
 
 fn write_values<T: AutoSerialize + Copy>(file: &mut impl Write, shape: &[usize], values: &[T]) -> io::Result<()> {
