@@ -20,7 +20,7 @@ pub enum DataError {
         known: String,
     },
     /// A dataset has a name but its files are in none of the places where they are looked for.
-    #[error("dataset not found, {name}: expected its files in {}, found none of these folders with them", join(.looked))]
+    #[error("dataset not found, {name}: expected its files in {}, found none there", places(.looked))]
     NotPlaced {
         /// The dataset's name.
         name: &'static str,
@@ -195,7 +195,10 @@ impl DataError {
     }
 }
 
-/// Paths separated by commas.
-fn join(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+/// Folders in a row; without any, the one that would have been looked into had it been there.
+fn places(folders: &[PathBuf]) -> String {
+    if folders.is_empty() {
+        return "a folder `datasets` here or above".into();
+    }
+    folders.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
