@@ -195,8 +195,7 @@ fn plan(phase: Phase, epochs: usize, learning_rate: f64, setting: &Setting<'_>) 
 /// `model` with the ranges of the first training images.
 fn calibrate<M: Classifier>(model: &M, config: &QConfig, data: &FitData, setting: &Setting<'_>) -> Result<QatModel, TrainError> {
     let samples = setting.run.manifest().schedule.calibration_samples;
-    let images: ImageSet = data.train.as_ref().clone().truncated(samples);
-    observe(prepare(model, config, data)?, Arc::new(images), setting.device)
+    observe(prepare(model, config, data)?, Arc::new(data.train.first(samples)), setting.device)
 }
 
 /// `model` after it has observed `images`, calibrated.

@@ -74,6 +74,18 @@ impl ImageSet {
         self
     }
 
+    /// A copy of the first `limit` images alone; of all of them when there are fewer.
+    pub fn first(&self, limit: usize) -> Self {
+        let keep = limit.min(self.len());
+        Self {
+            name: self.name.clone(),
+            shape: self.shape,
+            classes: self.classes,
+            images: self.images[..keep * self.image_len()].to_vec(),
+            labels: self.labels[..keep].to_vec(),
+        }
+    }
+
     /// Every image as the model sees it: `byte / 255`, `[N, C, H, W]`.
     pub fn to_f32(&self) -> Vec<f32> {
         self.images.iter().map(|&byte| real(byte)).collect()
@@ -110,6 +122,13 @@ mod tests {
         assert_eq!((two.len(), two.images.as_slice(), two.labels.as_slice()), (2, &[0u8, 255, 51, 102][..], &[3u8, 1][..]));
         assert_eq!(set().truncated(4), set());
         assert!(set().truncated(0).is_empty());
+    }
+
+    #[test]
+    fn the_first_images_are_those_that_truncation_keeps() {
+        for limit in 0..=4 {
+            assert_eq!(set().first(limit), set().truncated(limit));
+        }
     }
 
     #[test]
