@@ -6,15 +6,23 @@
 
 use alloc::{vec, vec::Vec};
 
-use crate::model::IntegerModel;
+use crate::{codes::CodeType, model::IntegerModel};
 
 /// The assignment of values to buffers.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Arena {
     /// Buffer of each value.
     pub(crate) slot: Vec<usize>,
-    /// Length of each buffer, in codes.
-    pub(crate) length: Vec<usize>,
+    /// The buffers.
+    pub(crate) slots: Vec<Slot>,
+}
+
+/// A buffer for values of one code type.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Slot {
+    pub(crate) code_type: CodeType,
+    /// In codes.
+    pub(crate) length: usize,
 }
 
 impl Arena {
@@ -28,11 +36,11 @@ impl Arena {
         }
         last_use[model.output.0] = Some(model.nodes.len());
 
-        let mut arena = Self { slot: vec![0; model.values.len()], length: Vec::new() };
+        let mut arena = Self { slot: vec![0; model.values.len()], slots: Vec::new() };
         let mut free = Vec::new();
-        arena.place(model.input.0, elements, &mut free);
+        arena.place(model, model.input.0, elements, &mut free);
         for (index, node) in model.nodes.iter().enumerate() {
-            arena.place(node.output.0, elements, &mut free);
+            arena.place(model, node.output.0, elements, &mut free);
             if last_use[node.output.0].is_none() {
                 free.push(arena.slot[node.output.0]);
             }
@@ -46,16 +54,17 @@ impl Arena {
         arena
     }
 
-    fn place(&mut self, value: usize, elements: &[usize], free: &mut Vec<usize>) {
-        let largest = (0..free.len()).max_by_key(|&i| self.length[free[i]]);
-        let slot = match largest {
+    fn place(&mut self, model: &IntegerModel, value: usize, elements: &[usize], free: &mut Vec<usize>) {
+        let code_type = model.values[value].code_type;
+        let fitting = (0..free.len()).filter(|&i| self.slots[free[i]].code_type == code_type);
+        let slot = match fitting.max_by_key(|&i| self.slots[free[i]].length) {
             Some(i) => free.swap_remove(i),
             None => {
-                self.length.push(0);
-                self.length.len() - 1
+                self.slots.push(Slot { code_type, length: 0 });
+                self.slots.len() - 1
             }
         };
-        self.length[slot] = self.length[slot].max(elements[value]);
+        self.slots[slot].length = self.slots[slot].length.max(elements[value]);
         self.slot[value] = slot;
     }
 }
@@ -63,18 +72,22 @@ impl Arena {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Add, Contract, Node, Op, QParams, ValueId, ValueInfo};
+    use crate::{
+        model::{Node, QParams, ValueId, ValueInfo},
+        op::{Clamp, Elementwise, Op},
+        rules::Rules,
+    };
     use alloc::string::ToString;
 
     fn model(nodes: &[(&[usize], usize)], output: usize) -> IntegerModel {
         let node = |&(inputs, output): &(&[usize], usize)| Node {
-            op: if inputs.len() == 2 { Op::Add(Add { min: -128, max: 127 }) } else { Op::Relu },
+            op: if inputs.len() == 2 { Op::Add(Elementwise { clamp: Clamp::INT8 }) } else { Op::Clamp(Clamp::INT8) },
             inputs: inputs.iter().map(|&i| ValueId(i)).collect(),
             output: ValueId(output),
         };
-        let value = |i: usize| ValueInfo { name: i.to_string(), shape: vec![1], qparams: QParams { scale: 1.0, zero_point: 0 } };
+        let value = |i: usize| ValueInfo::int8(&i.to_string(), &[1], QParams { scale: 1.0, zero_point: 0 });
         IntegerModel {
-            contract: Contract::Fp32Rne,
+            rules: Rules::OnnxRuntime,
             values: (0..=nodes.len()).map(value).collect(),
             nodes: nodes.iter().map(node).collect(),
             input: ValueId(0),
@@ -85,7 +98,10 @@ mod tests {
     #[test]
     fn a_chain_needs_two_buffers() {
         let arena = Arena::new(&model(&[(&[0], 1), (&[1], 2), (&[2], 3)], 3), &[5, 7, 2, 1]);
-        assert_eq!(arena, Arena { slot: vec![0, 1, 0, 1], length: vec![5, 7] });
+        assert_eq!(
+            arena,
+            Arena { slot: vec![0, 1, 0, 1], slots: [5, 7].map(|length| Slot { code_type: CodeType::Int8, length }).into() }
+        );
     }
 
     #[test]

@@ -1,24 +1,34 @@
 //! Integer-only inference for models trained with `qat`.
 //!
-//! An [`IntegerModel`] is a topology, integer tensors and multipliers; nothing in it refers to the float model it was
-//! converted from. An [`Engine`] executes it with the arithmetic of a named [`Contract`] and equals the runtime that the
-//! contract names, bit for bit. This crate is `no_std` (with `alloc`), depends on nothing, and sees neither tensors nor files.
+//! An [`IntegerModel`] is a topology, integer tensors and their scales; nothing in it refers to the float model it was
+//! converted from. An [`Engine`] executes it with the arithmetic of named [`Rules`] and equals the runtime that they
+//! name, bit for bit. This crate is `no_std` (with `alloc`), depends on nothing, and sees neither tensors nor files.
 
 #![no_std]
 
 extern crate alloc;
 
 mod arena;
+mod codes;
 mod engine;
+mod error;
 mod fma;
 mod kernels;
 mod model;
+mod op;
+mod packed;
 mod requantize;
+mod rules;
 mod validate;
 
+pub use codes::{CodeType, Codes, CodesRef};
 pub use engine::{Engine, RunError};
-pub use model::{
-    Add, AvgPool2d, Contract, Conv2d, IntegerModel, Linear, MaxPool2d, ModelError, Node, Op, QParams, Requantize, ValueId,
-    ValueInfo,
+pub use error::ModelError;
+pub use model::{IntegerModel, Node, QParams, ValueId, ValueInfo};
+pub use op::{
+    AvgPool2d, Clamp, Concat, Conv2d, ConvTranspose2d, Elementwise, Function, Gather, Linear, MatMul, MaxPool2d, Mean, Op, Pad,
+    ResizeNearest, Slice, Softmax, SoftmaxTable, Transpose, Unary, Weights, broadcast,
 };
-pub use requantize::{dequantize, quantize, requantize, round_half_even_f32};
+pub use packed::{PackedCodes, WeightBits};
+pub use requantize::{dequantize, quantize, quantize_int16, requantize, round_half_even_f32};
+pub use rules::{Contract, Rules};

@@ -4,7 +4,7 @@
 //! (Q9); `rne` rounds to nearest, ties to even. Every division and product is one f32 operation; a quotient is never replaced
 //! by a product with a reciprocal, which differs on ties. Not here: how multipliers are made (the `export` crate).
 
-use crate::model::QParams;
+use crate::{model::QParams, op::Clamp, rules::Rules};
 
 /// Nearest integer, ties to the even one; ±inf and NaN unchanged, the sign of zero kept.
 ///
@@ -24,9 +24,14 @@ pub fn quantize(x: f32, qparams: QParams) -> i8 {
     to_code(x / qparams.scale, qparams.zero_point, i8::MIN, i8::MAX)
 }
 
-/// The real value of a code: `scale · (q − zero_point)`, one f32 product.
-pub fn dequantize(q: i8, qparams: QParams) -> f32 {
-    qparams.scale * (i32::from(q) - qparams.zero_point) as f32
+/// The int16 code of `x`: `clamp(rne(x / scale), −32768, 32767)`. ±inf saturates; NaN has no code and becomes 0.
+pub fn quantize_int16(x: f32, qparams: QParams) -> i16 {
+    round_half_even_f32((x / qparams.scale).clamp(i16::MIN.into(), i16::MAX.into())) as i16
+}
+
+/// The real value of a code of any type: `scale · (q − zero_point)`, one f32 product. Panics beyond int32.
+pub fn dequantize(q: impl Into<i32>, qparams: QParams) -> f32 {
+    qparams.scale * (q.into() - qparams.zero_point) as f32
 }
 
 /// The code of an int32 sum under `Fp32Rne`: `clamp(rne(acc as f32 · multiplier) + zero_point, min, max)`.
@@ -42,6 +47,28 @@ pub(crate) fn to_code(steps: f32, zero_point: i32, min: i8, max: i8) -> i8 {
     let lowest = (i32::from(min) - zero_point) as f32;
     let highest = (i32::from(max) - zero_point) as f32;
     (round_half_even_f32(steps.clamp(lowest, highest)) as i32 + zero_point) as i8
+}
+
+/// How sums of one output channel become codes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Scaling {
+    /// (Q9), by an f32 multiplier (Q10).
+    Fp32Rne(f32),
+}
+
+impl Scaling {
+    /// The scaling from steps of `s_in · s_w` to steps of `s_out`.
+    pub(crate) fn new(_rules: Rules, s_in: f32, s_w: f32, s_out: f32) -> Self {
+        Self::Fp32Rne((s_in * s_w) / s_out)
+    }
+
+    /// The code of a sum.
+    pub(crate) fn code(self, acc: i64, zero_point: i32, clamp: Clamp) -> i32 {
+        match self {
+            // Validation keeps sums of int8 products within int32.
+            Self::Fp32Rne(multiplier) => requantize(acc as i32, multiplier, zero_point, clamp.min as i8, clamp.max as i8).into(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@
 use std::{fs, path::Path};
 
 use qat_runtime::{
-    Add, AvgPool2d, Contract, Conv2d, IntegerModel, Linear, MaxPool2d, Node, Op, QParams, Requantize, ValueId, ValueInfo,
+    AvgPool2d, Clamp, Codes, Conv2d, Elementwise, IntegerModel, Linear, MaxPool2d, Node, Op, PackedCodes, QParams, Rules,
+    ValueId, ValueInfo, Weights,
 };
 
 /// One `key words… [: bytes]` line of a case.
@@ -33,8 +34,8 @@ impl Field<'_> {
     fn value(&self, name: String) -> ValueInfo {
         let scale = f32::from_le_bytes(unhex(self.words[0]).try_into().expect("four bytes"));
         let zero_point = self.words[1].parse().expect("an integer");
-        let shape = self.words[3..].iter().map(|word| word.parse().expect("an integer")).collect();
-        ValueInfo { name, shape, qparams: QParams { scale, zero_point } }
+        let shape: Vec<usize> = self.words[3..].iter().map(|word| word.parse().expect("an integer")).collect();
+        ValueInfo::int8(&name, &shape, QParams { scale, zero_point })
     }
 }
 
@@ -65,13 +66,13 @@ fn case(op: &str, name: &str, lines: &[&str]) -> Case {
     let output = find("output");
     let y = output.value("y".into());
     // The relu is fused where the output's zero point is the lowest code.
-    let min = if find("relu").words == ["1"] { y.qparams.zero_point as i8 } else { -128 };
+    let min = if find("relu").words == ["1"] { y.qparams.zero_point as i16 } else { -128 };
+    let clamp = Clamp { min, max: 127 };
 
-    let weight_scale = || -> Vec<f32> { find("weight_scale").words_of_4().map(f32::from_le_bytes).collect() };
-    let bias = || -> Vec<i32> { find("bias").words_of_4().map(i32::from_le_bytes).collect() };
-    let requantize = || {
-        let multiplier = weight_scale().iter().map(|s| (values[0].qparams.scale * s) / y.qparams.scale).collect();
-        Requantize { multiplier, min, max: 127 }
+    let weights = || Weights {
+        codes: PackedCodes::eight(&find("weight").codes()),
+        scale: find("weight_scale").words_of_4().map(f32::from_le_bytes).collect(),
+        bias: find("bias").words_of_4().map(|bytes| i32::from_le_bytes(bytes).into()).collect(),
     };
     let op = match op {
         "conv2d" => {
@@ -79,9 +80,7 @@ fn case(op: &str, name: &str, lines: &[&str]) -> Case {
             let [c_out, c_in_group, k_h, k_w] = weight.numbers();
             Op::Conv2d(Conv2d {
                 name: "conv".into(),
-                weight: weight.codes(),
-                weight_scale: weight_scale(),
-                bias: bias(),
+                weights: weights(),
                 c_out,
                 c_in: c_in_group * groups,
                 kernel: [k_h, k_w],
@@ -89,23 +88,15 @@ fn case(op: &str, name: &str, lines: &[&str]) -> Case {
                 padding: find("padding").numbers(),
                 dilation: find("dilation").numbers(),
                 groups,
-                requantize: requantize(),
+                clamp,
             })
         }
         "linear" => {
             let weight = find("weight");
             let [d_output, d_input] = weight.numbers();
-            Op::Linear(Linear {
-                name: "fc".into(),
-                weight: weight.codes(),
-                weight_scale: weight_scale(),
-                bias: bias(),
-                d_input,
-                d_output,
-                requantize: requantize(),
-            })
+            Op::Linear(Linear { name: "fc".into(), weights: weights(), d_input, d_output, clamp })
         }
-        "add" => Op::Add(Add { min, max: 127 }),
+        "add" => Op::Add(Elementwise { clamp }),
         "max_pool2d" => Op::MaxPool2d(MaxPool2d {
             kernel: find("kernel").numbers(),
             stride: find("stride").numbers(),
@@ -122,7 +113,7 @@ fn case(op: &str, name: &str, lines: &[&str]) -> Case {
             let kernel = values[0].shape[1..].try_into().expect("two sides");
             Op::AvgPool2d(AvgPool2d { kernel, stride: [1, 1], padding: [0; 4], count_include_pad: false })
         }
-        "relu" => Op::Relu,
+        "relu" => Op::Clamp(Clamp { min: y.qparams.zero_point as i16, max: 127 }),
         other => panic!("{other} has no model"),
     };
     let operands: Vec<Vec<i8>> = inputs.iter().map(|field| field.codes()).collect();
@@ -130,21 +121,22 @@ fn case(op: &str, name: &str, lines: &[&str]) -> Case {
     values.push(y);
     let inputs = (0..operands.len()).map(ValueId).collect();
     let nodes = vec![Node { op, inputs, output: result }];
-    let model = IntegerModel { contract: Contract::Fp32Rne, values, nodes, input: ValueId(0), output: result };
+    let model = IntegerModel { rules: Rules::OnnxRuntime, values, nodes, input: ValueId(0), output: result };
     Case { name: name.into(), model, operands, expected: output.codes() }
 }
 
 /// A 1 × 1 convolution from `[2 · c, h, w]` that copies the codes of channels `first..first + c`, whatever the parameters:
 /// weight 1 on the channel, a bias that moves the zero point, a multiplier within rounding of 1.
 fn copy_channels(x: QParams, y: QParams, first: usize, c: usize) -> Op {
-    let weight = (0..c).flat_map(|channel| (0..2 * c).map(move |input| i8::from(input == first + channel))).collect();
+    let weight: Vec<i8> = (0..c).flat_map(|channel| (0..2 * c).map(move |input| i8::from(input == first + channel))).collect();
     let weight_scale = y.scale / x.scale;
-    let multiplier = (x.scale * weight_scale) / y.scale;
     Op::Conv2d(Conv2d {
         name: format!("copy{first}"),
-        weight,
-        weight_scale: vec![weight_scale; c],
-        bias: vec![x.zero_point - y.zero_point; c],
+        weights: Weights {
+            codes: PackedCodes::eight(&weight),
+            scale: vec![weight_scale; c],
+            bias: vec![(x.zero_point - y.zero_point).into(); c],
+        },
         c_out: c,
         c_in: 2 * c,
         kernel: [1, 1],
@@ -152,7 +144,7 @@ fn copy_channels(x: QParams, y: QParams, first: usize, c: usize) -> Op {
         padding: [0; 4],
         dilation: [1, 1],
         groups: 1,
-        requantize: Requantize { multiplier: vec![multiplier; c], min: -128, max: 127 },
+        clamp: Clamp::INT8,
     })
 }
 
@@ -189,6 +181,7 @@ fn assert_equal(op: &str, codes: usize) {
         let outputs = [("fast", case.model.run(&case.operands[0])), ("reference", case.model.run_reference(&case.operands[0]))];
         for (kernels, found) in outputs {
             let found = found.unwrap_or_else(|error| panic!("{op} {}: {error}", case.name));
+            let Codes::Int8(found) = found else { panic!("{op} {}: expected int8 codes", case.name) };
             assert_eq!(found.len(), case.expected.len(), "{op} {}", case.name);
             let differences: Vec<_> =
                 found.iter().zip(&case.expected).enumerate().filter(|(_, (found, expected))| found != expected).collect();

@@ -7,11 +7,17 @@
 
 use alloc::{vec, vec::Vec};
 
-use super::reference::{Operand, image};
+use super::reference::image;
 use crate::{
-    model::{Conv2d, Linear, Requantize, ValueInfo},
-    requantize::requantize,
+    model::ValueInfo,
+    op::{Clamp, Conv2d, Linear, Weights},
+    packed::PackedCodes,
+    requantize::Scaling,
+    rules::Rules,
 };
+
+/// One sample's int8 codes and their meaning.
+type Operand<'a> = (&'a [i8], &'a ValueInfo);
 
 /// Rows of weights are padded with zeros to a multiple of this many columns.
 const LANES: usize = 8;
@@ -30,7 +36,8 @@ pub(crate) struct PackedRows {
 
 impl PackedRows {
     /// `weight` is `[rows, length]`, row-major.
-    pub(crate) fn new(weight: &[i8], rows: usize) -> Self {
+    pub(crate) fn new(weight: &PackedCodes, rows: usize) -> Self {
+        let weight = weight.unpack();
         let length = weight.len() / rows;
         let columns = length.next_multiple_of(LANES);
         let mut packed = vec![0; rows * columns];
@@ -81,13 +88,27 @@ fn products(patches: &[i16], packed: &PackedRows, channels: core::ops::Range<usi
 }
 
 /// The code of one sum under a node's rule.
-fn finish(rule: &Requantize, bias: &[i32], y_info: &ValueInfo, channel: usize, sum: i32) -> i8 {
-    requantize(sum + bias[channel], rule.multiplier[channel], y_info.qparams.zero_point, rule.min, rule.max)
+fn finish(weights: &Weights, clamp: Clamp, scaling: &[Scaling], y_info: &ValueInfo, channel: usize, sum: i32) -> i8 {
+    scaling[channel].code(i64::from(sum) + weights.bias[channel], y_info.qparams.zero_point, clamp) as i8
+}
+
+/// The scaling of every channel.
+fn scalings(rules: Rules, weights: &Weights, x_info: &ValueInfo, y_info: &ValueInfo) -> Vec<Scaling> {
+    weights.scale.iter().map(|&s_w| Scaling::new(rules, x_info.qparams.scale, s_w, y_info.qparams.scale)).collect()
 }
 
 /// Convolution; `packed` holds `op.weight`, `y` is `[c_out, h_out, w_out]`.
-pub(crate) fn conv2d(op: &Conv2d, packed: &PackedRows, scratch: &mut Scratch, x: Operand, y_info: &ValueInfo, y: &mut [i8]) {
-    let ([_, h, w], [_, h_out, w_out]) = (image(x.info), image(y_info));
+pub(crate) fn conv2d(
+    rules: Rules,
+    op: &Conv2d,
+    packed: &PackedRows,
+    scratch: &mut Scratch,
+    x: Operand,
+    y_info: &ValueInfo,
+    y: &mut [i8],
+) {
+    let scaling = scalings(rules, &op.weights, x.1, y_info);
+    let ([_, h, w], [_, h_out, w_out]) = (image(x.1), image(y_info));
     let [top, left, bottom, right] = op.padding;
     let (padded_h, padded_w) = (h + top + bottom, w + left + right);
     let centred = first(&mut scratch.image, op.c_in * padded_h * padded_w);
@@ -103,7 +124,8 @@ pub(crate) fn conv2d(op: &Conv2d, packed: &PackedRows, scratch: &mut Scratch, x:
                 let patches = first(&mut scratch.patches, positions * packed.columns);
                 gather(op, planes, [padded_h, padded_w], [oy, start], packed.columns, patches);
                 products(patches, packed, channels.clone(), |position, channel, sum| {
-                    y[(channel * h_out + oy) * w_out + start + position] = finish(&op.requantize, &op.bias, y_info, channel, sum);
+                    y[(channel * h_out + oy) * w_out + start + position] =
+                        finish(&op.weights, op.clamp, &scaling, y_info, channel, sum);
                 });
             }
         }
@@ -112,11 +134,11 @@ pub(crate) fn conv2d(op: &Conv2d, packed: &PackedRows, scratch: &mut Scratch, x:
 
 /// Writes `q − zero_point` inside a border of zeros.
 fn centre(x: Operand, [h, w]: [usize; 2], [top, left]: [usize; 2], [padded_h, padded_w]: [usize; 2], centred: &mut [i16]) {
-    let zero_point = x.info.qparams.zero_point as i16;
+    let zero_point = x.1.qparams.zero_point as i16;
     if (padded_h, padded_w) != (h, w) {
         centred.fill(0);
     }
-    for (plane, codes) in centred.chunks_exact_mut(padded_h * padded_w).zip(x.codes.chunks_exact(h * w)) {
+    for (plane, codes) in centred.chunks_exact_mut(padded_h * padded_w).zip(x.0.chunks_exact(h * w)) {
         for (row, codes) in plane[top * padded_w..].chunks_exact_mut(padded_w).zip(codes.chunks_exact(w)) {
             for (to, &code) in row[left..].iter_mut().zip(codes) {
                 *to = i16::from(code) - zero_point;
@@ -151,15 +173,27 @@ fn gather(
     }
 }
 
-/// Fully connected layer; `packed` holds `op.weight`, `y` is `[d_output]`.
-pub(crate) fn linear(op: &Linear, packed: &PackedRows, scratch: &mut Scratch, x: Operand, y_info: &ValueInfo, y: &mut [i8]) {
-    let zero_point = x.info.qparams.zero_point as i16;
-    let patch = first(&mut scratch.patches, packed.columns);
-    for (to, &code) in patch.iter_mut().zip(x.codes) {
-        *to = i16::from(code) - zero_point;
+/// Fully connected layer; `packed` holds the weights, `y` is `[.., d_output]`.
+pub(crate) fn linear(
+    rules: Rules,
+    op: &Linear,
+    packed: &PackedRows,
+    scratch: &mut Scratch,
+    x: Operand,
+    y_info: &ValueInfo,
+    y: &mut [i8],
+) {
+    let scaling = scalings(rules, &op.weights, x.1, y_info);
+    let zero_point = x.1.qparams.zero_point as i16;
+    let rows = x.0.len() / op.d_input;
+    let patches = first(&mut scratch.patches, rows * packed.columns);
+    for (patch, codes) in patches.chunks_exact_mut(packed.columns).zip(x.0.chunks_exact(op.d_input)) {
+        for (to, &code) in patch.iter_mut().zip(codes) {
+            *to = i16::from(code) - zero_point;
+        }
     }
-    products(patch, packed, 0..op.d_output, |_, channel, sum| {
-        y[channel] = finish(&op.requantize, &op.bias, y_info, channel, sum);
+    products(patches, packed, 0..op.d_output, |row, channel, sum| {
+        y[row * op.d_output + channel] = finish(&op.weights, op.clamp, &scaling, y_info, channel, sum);
     });
 }
 
@@ -169,14 +203,28 @@ mod tests {
 
     use super::*;
     use crate::{
-        kernels::reference,
-        model::{QParams, ValueInfo},
+        codes::{Codes, CodesRef},
+        kernels::reference::{self, Output},
+        model::QParams,
+        op::Op,
     };
     use alloc::string::String;
     use proptest::{prelude::*, test_runner::RngSeed};
 
     fn info(shape: &[usize], zero_point: i32) -> ValueInfo {
-        ValueInfo { name: String::new(), shape: shape.to_vec(), qparams: QParams { scale: 1.0, zero_point } }
+        ValueInfo::int8("", shape, QParams { scale: 1.0, zero_point })
+    }
+
+    fn weights(codes: &[i8], scale: Vec<f32>, bias: &[i32]) -> Weights {
+        Weights { codes: PackedCodes::eight(codes), scale, bias: bias.iter().map(|&b| b.into()).collect() }
+    }
+
+    /// What the reference gives for one operation.
+    fn expected(op: &Op, x: &[i8], x_info: &ValueInfo, y_info: &ValueInfo) -> Vec<i8> {
+        let mut codes = Codes::zeros(y_info.code_type, y_info.elements().unwrap());
+        let operand = reference::Operand { codes: CodesRef::Int8(x), info: x_info };
+        reference::compute(Rules::OnnxRuntime, op, &[operand], &mut Output { codes: codes.view_mut(), info: y_info });
+        codes.as_int8().unwrap().to_vec()
     }
 
     /// A convolution with its input, output shape included.
@@ -195,16 +243,15 @@ mod tests {
             padding in prop::array::uniform4(0usize..=3), dilation in (1usize..=2, 1usize..=2),
         ) -> (Conv2d, [usize; 2]) {
             let op = Conv2d {
-                name: String::new(), weight: Vec::new(), weight_scale: Vec::new(), bias: Vec::new(),
+                name: String::new(), weights: weights(&[], Vec::new(), &[]),
                 c_out: c_out * groups, c_in: c_in * groups, kernel: [kernel.0, kernel.1], stride: [stride.0, stride.1], padding,
-                dilation: [dilation.0, dilation.1], groups,
-                requantize: Requantize { multiplier: Vec::new(), min: -128, max: 127 },
+                dilation: [dilation.0, dilation.1], groups, clamp: Clamp::INT8,
             };
             (op, [size.0, size.1])
         }
     }
 
-    /// The extremes, their neighbours and everything between; −128 is no weight.
+    /// The extremes, their neighbours and everything between.
     fn codes(length: usize, lowest: i8) -> impl Strategy<Value = Vec<i8>> {
         prop::collection::vec(prop_oneof![Just(lowest), Just(127i8), Just(0i8), lowest..=127i8], length)
     }
@@ -215,7 +262,7 @@ mod tests {
             .prop_flat_map(|(op, [h, w])| {
                 let x_shape = [op.c_in, h, w];
                 (
-                    codes(op.c_out * op.c_in / op.groups * op.kernel[0] * op.kernel[1], -127),
+                    codes(op.c_out * op.c_in / op.groups * op.kernel[0] * op.kernel[1], -128),
                     codes(x_shape.iter().product(), -128),
                     prop::collection::vec(-100_000i32..100_000, op.c_out),
                     // Powers of two put sums on ties.
@@ -225,9 +272,9 @@ mod tests {
                     Just((op, x_shape)),
                 )
             })
-            .prop_map(|(weight, codes, bias, multiplier, (zero_in, zero_out), (a, b), (op, x_shape))| {
-                let requantize = Requantize { multiplier, min: a.min(b), max: a.max(b) };
-                let op = Conv2d { weight, bias, requantize, ..op };
+            .prop_map(|(weight, codes, bias, scale, (zero_in, zero_out), (a, b), (op, x_shape))| {
+                let clamp = Clamp { min: a.min(b).into(), max: a.max(b).into() };
+                let op = Conv2d { weights: weights(&weight, scale, &bias), clamp, ..op };
                 let y_info = info(&op.output_shape(&x_shape).expect("filtered"), zero_out);
                 Problem { x_info: info(&x_shape, zero_in), y_info, codes, op }
             })
@@ -241,34 +288,29 @@ mod tests {
             // One scratch for several problems: what an earlier one left must not matter.
             let mut scratch = Scratch::default();
             for Problem { op, x_info, y_info, codes } in problems {
-                let x = Operand { codes: &codes, info: &x_info };
-                let mut expected = vec![0; y_info.elements().unwrap()];
-                let mut found = expected.clone();
-                reference::conv2d(&op, x, &y_info, &mut expected);
-                conv2d(&op, &PackedRows::new(&op.weight, op.c_out), &mut scratch, x, &y_info, &mut found);
-                prop_assert_eq!(found, expected);
+                let mut found = vec![0; y_info.elements().unwrap()];
+                let packed = PackedRows::new(&op.weights.codes, op.c_out);
+                conv2d(Rules::OnnxRuntime, &op, &packed, &mut scratch, (&codes, &x_info), &y_info, &mut found);
+                prop_assert_eq!(found, expected(&Op::Conv2d(op), &codes, &x_info, &y_info));
             }
         }
 
         #[test]
-        fn linear_equals_the_reference((d_input, d_output, weight, x, bias, multiplier, zero_in, zero_out) in
-            (1usize..70, 1usize..12).prop_flat_map(|(d_input, d_output)| (
-                Just(d_input), Just(d_output), codes(d_input * d_output, -127), codes(d_input, -128),
+        fn linear_equals_the_reference((rows, d_input, d_output, weight, x, bias, scale, zero_in, zero_out) in
+            (1usize..4, 1usize..70, 1usize..12).prop_flat_map(|(rows, d_input, d_output)| (
+                Just(rows), Just(d_input), Just(d_output), codes(d_input * d_output, -128), codes(rows * d_input, -128),
                 prop::collection::vec(-100_000i32..100_000, d_output),
                 prop::collection::vec(prop_oneof![(-14i32..0).prop_map(|e| 2f32.powi(e)), 1e-4f32..1.0], d_output),
                 -128i32..=127, -128i32..=127,
             ))
         ) {
-            let op = Linear {
-                name: String::new(), weight, weight_scale: Vec::new(), bias, d_input, d_output,
-                requantize: Requantize { multiplier, min: -128, max: 127 },
-            };
-            let (x_info, y_info) = (info(&[d_input], zero_in), info(&[d_output], zero_out));
-            let x = Operand { codes: &x, info: &x_info };
-            let (mut expected, mut found) = (vec![0; d_output], vec![0; d_output]);
-            reference::linear(&op, x, &y_info, &mut expected);
-            linear(&op, &PackedRows::new(&op.weight, d_output), &mut Scratch::default(), x, &y_info, &mut found);
-            prop_assert_eq!(found, expected);
+            let weights = weights(&weight, scale, &bias);
+            let op = Linear { name: String::new(), weights, d_input, d_output, clamp: Clamp::INT8 };
+            let (x_info, y_info) = (info(&[rows, d_input], zero_in), info(&[rows, d_output], zero_out));
+            let mut found = vec![0; rows * d_output];
+            let packed = PackedRows::new(&op.weights.codes, d_output);
+            linear(Rules::OnnxRuntime, &op, &packed, &mut Scratch::default(), (&x, &x_info), &y_info, &mut found);
+            prop_assert_eq!(found, expected(&Op::Linear(op), &x, &x_info, &y_info));
         }
     }
 }

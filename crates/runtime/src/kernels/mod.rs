@@ -1,7 +1,7 @@
 //! How each operation is computed on int8 codes, one sample at a time.
 //!
 //! Two families: `reference` defines the meaning in plain loops; `fast` computes convolution and linear as dot products of int16
-//! and equals it bit for bit. Rules of [`Contract::Fp32Rne`](crate::Contract::Fp32Rne), with `q` int8 codes, `u = q + 128` the
+//! and equals it bit for bit. Rules of [`Rules::OnnxRuntime`], with `q` int8 codes, `u = q + 128` the
 //! same code as uint8, `z` zero points and `s` scales; every operation on reals is one f32 operation; `rne` rounds ties to
 //! even; results are clamped to the output's codes:
 //!
@@ -12,7 +12,7 @@
 //! | add | `rne(fma(u_a, r_a, fma(u_b, r_b, fixed))) − 128`, `fixed = u_out − fma(r_a, u_za, r_b · u_zb)` | QLinearAdd |
 //! | avg_pool2d, whole image | `rne(f32(Σ (q − z_in)) · (s_in / (s_out · n))) + z_out` | QLinearGlobalAveragePool |
 //! | avg_pool2d, else | `rne((Σ s_in · (q − z_in)) / n / s_out + (z_out + 128)) − 128`, summed row by row | QLinearAveragePool |
-//! | max_pool2d, relu | on codes | MaxPool, Relu |
+//! | max_pool2d, clamp | on codes | MaxPool, Relu, Clip |
 //!
 //! In `add`, `r = s / s_out` and `u_za`, `u_zb`, `u_out` are the zero points + 128; the sum is taken around the uint8 codes, so
 //! its f32 roundings depend on that offset. It is ONNX Runtime's kernel for x86-64 processors with AVX2 and fused multiply-add;
@@ -22,3 +22,16 @@
 
 pub(crate) mod fast;
 pub(crate) mod reference;
+
+use crate::{codes::CodeType, op::Op, rules::Rules};
+
+/// Whether the rules define the operation on operands of that code type.
+pub(crate) fn supports(rules: Rules, op: &Op, code_type: CodeType) -> bool {
+    match op {
+        Op::Conv2d(_) | Op::Linear(_) | Op::Add(_) | Op::AvgPool2d(_) => {
+            rules == Rules::OnnxRuntime && code_type == CodeType::Int8
+        }
+        Op::MaxPool2d(_) | Op::Clamp(_) | Op::Reshape => true,
+        _ => false,
+    }
+}

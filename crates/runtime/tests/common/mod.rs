@@ -1,7 +1,8 @@
 //! Models that the integration tests share: builders and a seeded generator.
 
 use qat_runtime::{
-    Add, AvgPool2d, Contract, Conv2d, IntegerModel, Linear, MaxPool2d, Node, Op, QParams, Requantize, ValueId, ValueInfo,
+    AvgPool2d, Clamp, Conv2d, Elementwise, IntegerModel, Linear, MaxPool2d, Node, Op, PackedCodes, QParams, Rules, ValueId,
+    ValueInfo, Weights,
 };
 
 /// A generator of one 64-bit state (xorshift64*), so that tests need no dependency and repeat everywhere.
@@ -39,7 +40,7 @@ pub struct Builder {
 impl Builder {
     pub fn new(shape: &[usize], seed: u64) -> Self {
         let model =
-            IntegerModel { contract: Contract::Fp32Rne, values: vec![], nodes: vec![], input: ValueId(0), output: ValueId(0) };
+            IntegerModel { rules: Rules::OnnxRuntime, values: vec![], nodes: vec![], input: ValueId(0), output: ValueId(0) };
         let mut builder = Self { model, random: Random::new(seed) };
         let qparams = builder.qparams();
         builder.value(shape, qparams);
@@ -52,7 +53,7 @@ impl Builder {
 
     fn value(&mut self, shape: &[usize], qparams: QParams) -> ValueId {
         let id = ValueId(self.model.values.len());
-        self.model.values.push(ValueInfo { name: format!("v{}", id.0), shape: shape.to_vec(), qparams });
+        self.model.values.push(ValueInfo::int8(&format!("v{}", id.0), shape, qparams));
         self.model.output = id;
         id
     }
@@ -68,32 +69,23 @@ impl Builder {
         output
     }
 
-    /// Weights, bias and a rule that spreads the sums over the codes.
-    fn weights(&mut self, x: ValueId, channels: usize, row: usize) -> (Vec<i8>, Vec<f32>, Vec<i32>, f32) {
-        let weight = (0..channels * row).map(|_| self.random.range(-127, 127) as i8).collect();
+    /// Weights, bias and an output scale that spreads the sums over the codes.
+    fn weights(&mut self, x: ValueId, channels: usize, row: usize) -> (Weights, f32) {
+        let codes: Vec<i8> = (0..channels * row).map(|_| self.random.range(-127, 127) as i8).collect();
         let scale = (0..channels).map(|_| self.random.range(1, 100) as f32 * 1e-4).collect();
-        let bias = (0..channels).map(|_| self.random.range(-20_000, 20_000) as i32).collect();
+        let bias = (0..channels).map(|_| self.random.range(-20_000, 20_000)).collect();
         let spread = 73.0 * 73.0 * (row as f32).sqrt();
-        (weight, scale, bias, self.model.values[x.0].qparams.scale * 5e-3 * spread / 50.0)
-    }
-
-    /// The rule for a value whose scale is set here, so that multipliers follow from the scales.
-    fn rule(&mut self, x: ValueId, y: ValueId, weight_scale: &[f32], scale: f32, relu: bool) -> Requantize {
-        let zero_point = if relu { -128 } else { self.model.values[y.0].qparams.zero_point };
-        self.model.values[y.0].qparams = QParams { scale, zero_point };
-        let x_scale = self.model.values[x.0].qparams.scale;
-        Requantize { multiplier: weight_scale.iter().map(|s| x_scale * s / scale).collect(), min: -128, max: 127 }
+        let weights = Weights { codes: PackedCodes::eight(&codes), scale, bias };
+        (weights, self.model.values[x.0].qparams.scale * 5e-3 * spread / 50.0)
     }
 
     pub fn conv2d(&mut self, x: ValueId, c_out: usize, kernel: usize, stride: usize, groups: usize, relu: bool) -> ValueId {
         let c_in = self.shape(x)[0];
-        let (weight, weight_scale, bias, scale) = self.weights(x, c_out, c_in / groups * kernel * kernel);
+        let (weights, scale) = self.weights(x, c_out, c_in / groups * kernel * kernel);
         let padding = [(kernel - 1) / 2, (kernel - 1) / 2, kernel / 2, kernel / 2];
-        let mut op = Conv2d {
+        let op = Conv2d {
             name: format!("conv{}", self.model.nodes.len()),
-            weight,
-            weight_scale,
-            bias,
+            weights,
             c_out,
             c_in,
             kernel: [kernel; 2],
@@ -101,29 +93,27 @@ impl Builder {
             padding,
             dilation: [1, 1],
             groups,
-            requantize: Requantize { multiplier: vec![], min: -128, max: 127 },
+            clamp: Clamp::INT8,
         };
         let shape = op.output_shape(&self.shape(x)).expect("the kernel fits");
-        let y = self.value(&shape, QParams { scale, zero_point: 3 });
-        op.requantize = self.rule(x, y, &op.weight_scale.clone(), scale, relu);
+        let y = self.value(&shape, QParams { scale, zero_point: if relu { -128 } else { 3 } });
         self.model.nodes.push(Node { op: Op::Conv2d(op), inputs: vec![x], output: y });
         y
     }
 
     pub fn linear(&mut self, x: ValueId, d_output: usize, relu: bool) -> ValueId {
         let d_input = self.shape(x)[0];
-        let (weight, weight_scale, bias, scale) = self.weights(x, d_output, d_input);
-        let y = self.value(&[d_output], QParams { scale, zero_point: -7 });
-        let requantize = self.rule(x, y, &weight_scale, scale, relu);
+        let (weights, scale) = self.weights(x, d_output, d_input);
+        let y = self.value(&[d_output], QParams { scale, zero_point: if relu { -128 } else { -7 } });
         let name = format!("fc{}", self.model.nodes.len());
-        let op = Linear { name, weight, weight_scale, bias, d_input, d_output, requantize };
+        let op = Linear { name, weights, d_input, d_output, clamp: Clamp::INT8 };
         self.model.nodes.push(Node { op: Op::Linear(op), inputs: vec![x], output: y });
         y
     }
 
     pub fn add(&mut self, a: ValueId, b: ValueId) -> ValueId {
         let shape = self.shape(a);
-        self.node(Op::Add(Add { min: -128, max: 127 }), &[a, b], &shape, false)
+        self.node(Op::Add(Elementwise { clamp: Clamp::INT8 }), &[a, b], &shape, false)
     }
 
     pub fn max_pool2d(&mut self, x: ValueId) -> ValueId {
@@ -140,7 +130,8 @@ impl Builder {
 
     pub fn relu(&mut self, x: ValueId) -> ValueId {
         let shape = self.shape(x);
-        self.node(Op::Relu, &[x], &shape, true)
+        let min = self.model.values[x.0].qparams.zero_point as i16;
+        self.node(Op::Clamp(Clamp { min, max: 127 }), &[x], &shape, true)
     }
 
     pub fn flatten(&mut self, x: ValueId) -> ValueId {
