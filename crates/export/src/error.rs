@@ -92,6 +92,12 @@ pub enum CheckpointError {
         /// The version of the file.
         found: u64,
     },
+    /// Rules that this version does not know.
+    #[error("rules: expected the name of a runtime's arithmetic, as in onnx-runtime, found {found:?}")]
+    Rules {
+        /// As written in the file.
+        found: String,
+    },
     /// A tensor that the description asks for is not there.
     #[error("tensor {name:?}: expected one, found none")]
     MissingTensor {

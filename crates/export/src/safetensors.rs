@@ -7,7 +7,6 @@
 //! | `LAYER.weight` | I8 | `[c_out, c_in / groups, k_h, k_w]` or `[d_output, d_input]` |
 //! | `LAYER.weight_scale` | F32 | `[c_out]` |
 //! | `LAYER.bias` | I32, at scale `s_in · s_w[c]` | `[c_out]` |
-//! | `LAYER.multiplier` | F32, `(s_in · s_w[c]) / s_out` | `[c_out]` |
 //! | `VALUE.scale` | F32 | `[]` |
 //! | `VALUE.zero_point` | I8 | `[]` |
 //!
@@ -23,7 +22,8 @@ use std::{
 
 use ::safetensors::{Dtype, SafeTensorError, SafeTensors, View, serialize, tensor::TensorView};
 use qat_runtime::{
-    Add, AvgPool2d, Contract, Conv2d, IntegerModel, Linear, MaxPool2d, Node, Op, QParams, Requantize, ValueId, ValueInfo,
+    AvgPool2d, Clamp, CodeType, Conv2d, Elementwise, IntegerModel, Linear, MaxPool2d, Node, Op, PackedCodes, QParams, Rules,
+    ValueId, ValueInfo, Weights,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -37,7 +37,7 @@ use crate::{
 /// Metadata entry that holds the description.
 const KEY: &str = "qat";
 /// Version of the description and of the tensors' names and meaning.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// Writes `model` as the safetensors file `path`, made or replaced as a whole. Equal models give equal bytes.
 ///
@@ -115,19 +115,14 @@ struct Description {
     version: u64,
     /// Hexadecimal; empty while it is computed.
     sha256: String,
-    contract: ContractName,
+    /// As in [`Rules::NAMES`].
+    rules: String,
     /// Index into `values`.
     input: usize,
     /// Index into `values`.
     output: usize,
     values: Vec<ValueRecord>,
     nodes: Vec<NodeRecord>,
-}
-
-#[derive(Serialize, Deserialize)]
-enum ContractName {
-    #[serde(rename = "fp32-rne")]
-    Fp32Rne,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -149,22 +144,18 @@ struct NodeRecord {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 enum OpRecord {
-    Conv2d { name: String, stride: [usize; 2], padding: [usize; 4], dilation: [usize; 2], groups: usize, min: i8, max: i8 },
-    Linear { name: String, min: i8, max: i8 },
-    Add { min: i8, max: i8 },
+    Conv2d { name: String, stride: [usize; 2], padding: [usize; 4], dilation: [usize; 2], groups: usize, min: i16, max: i16 },
+    Linear { name: String, min: i16, max: i16 },
+    Add { min: i16, max: i16 },
     MaxPool2d { kernel: [usize; 2], stride: [usize; 2], padding: [usize; 4], dilation: [usize; 2] },
     AvgPool2d { kernel: [usize; 2], stride: [usize; 2], padding: [usize; 4], count_include_pad: bool },
     // Braces, because only struct-like variants refuse unknown fields.
-    Relu {},
+    Clamp { min: i16, max: i16 },
     Reshape {},
 }
 
 fn describe(model: &IntegerModel) -> Result<Description, ExportError> {
     let unsupported = |place: String, expected, found| ExportError::Unsupported { format: "safetensors", place, expected, found };
-    let contract = match model.contract {
-        Contract::Fp32Rne => ContractName::Fp32Rne,
-        other => return Err(unsupported("contract".to_owned(), "fp32-rne", format!("{other:?}"))),
-    };
     let values = model.values.iter().map(|value| ValueRecord { name: value.name.clone(), shape: value.shape.clone() }).collect();
     let nodes = model.nodes.iter().map(|node| {
         let op = match &node.op {
@@ -174,24 +165,22 @@ fn describe(model: &IntegerModel) -> Result<Description, ExportError> {
                 padding: conv.padding,
                 dilation: conv.dilation,
                 groups: conv.groups,
-                min: conv.requantize.min,
-                max: conv.requantize.max,
+                min: conv.clamp.min,
+                max: conv.clamp.max,
             },
-            Op::Linear(linear) => {
-                OpRecord::Linear { name: linear.name.clone(), min: linear.requantize.min, max: linear.requantize.max }
-            }
-            &Op::Add(Add { min, max }) => OpRecord::Add { min, max },
+            Op::Linear(linear) => OpRecord::Linear { name: linear.name.clone(), min: linear.clamp.min, max: linear.clamp.max },
+            &Op::Add(Elementwise { clamp: Clamp { min, max } }) => OpRecord::Add { min, max },
             &Op::MaxPool2d(MaxPool2d { kernel, stride, padding, dilation }) => {
                 OpRecord::MaxPool2d { kernel, stride, padding, dilation }
             }
             &Op::AvgPool2d(AvgPool2d { kernel, stride, padding, count_include_pad }) => {
                 OpRecord::AvgPool2d { kernel, stride, padding, count_include_pad }
             }
-            Op::Relu => OpRecord::Relu {},
+            &Op::Clamp(Clamp { min, max }) => OpRecord::Clamp { min, max },
             Op::Reshape => OpRecord::Reshape {},
             other => {
                 let place = format!("node of value {:?}", model.values[node.output.0].name);
-                return Err(unsupported(place, "an operation of format version 1", format!("{other:?}")));
+                return Err(unsupported(place, "an operation of format version 2", format!("{other:?}")));
             }
         };
         Ok(NodeRecord { inputs: node.inputs.iter().map(|id| id.0).collect(), output: node.output.0, op })
@@ -199,7 +188,7 @@ fn describe(model: &IntegerModel) -> Result<Description, ExportError> {
     Ok(Description {
         version: VERSION,
         sha256: String::new(),
-        contract,
+        rules: model.rules.name().to_owned(),
         input: model.input.0,
         output: model.output.0,
         values,
@@ -281,45 +270,24 @@ fn tensors(model: &IntegerModel) -> BTreeMap<String, Elements> {
         tensors.insert(format!("{}.scale", value.name), Elements::f32(&[], &[value.qparams.scale]));
         tensors.insert(format!("{}.zero_point", value.name), Elements::i8(&[], &[value.qparams.zero_point as i8]));
     }
-    let prefixes = prefixes(model.nodes.iter().map(|node| match &node.op {
-        Op::Conv2d(conv) => Some(conv.name.as_str()),
-        Op::Linear(linear) => Some(linear.name.as_str()),
-        _ => None,
-    }));
+    let prefixes = prefixes(model.nodes.iter().map(|node| node.op.layer()));
     for (node, prefix) in model.nodes.iter().zip(&prefixes) {
-        let (Some(prefix), Some((shape, layer))) = (prefix, LayerTensors::of(&node.op)) else { continue };
-        let c_out = [layer.bias.len()];
-        tensors.insert(format!("{prefix}.weight"), Elements::i8(&shape, layer.weight));
-        tensors.insert(format!("{prefix}.weight_scale"), Elements::f32(&c_out, layer.weight_scale));
-        tensors.insert(format!("{prefix}.bias"), Elements::i32(&c_out, layer.bias));
-        tensors.insert(format!("{prefix}.multiplier"), Elements::f32(&c_out, layer.multiplier));
+        let (Some(prefix), Some((shape, weights))) = (prefix, weights(&node.op)) else { continue };
+        let c_out = [weights.bias.len()];
+        let bias: Vec<i32> = weights.bias.iter().map(|&bias| bias as i32).collect();
+        tensors.insert(format!("{prefix}.weight"), Elements::i8(&shape, &weights.codes.unpack()));
+        tensors.insert(format!("{prefix}.weight_scale"), Elements::f32(&c_out, &weights.scale));
+        tensors.insert(format!("{prefix}.bias"), Elements::i32(&c_out, &bias));
     }
     tensors
 }
 
-/// The constants of a layer.
-struct LayerTensors<'a> {
-    weight: &'a [i8],
-    weight_scale: &'a [f32],
-    bias: &'a [i32],
-    multiplier: &'a [f32],
-}
-
-impl<'a> LayerTensors<'a> {
-    /// The weight's shape and the constants; `None` for operations without.
-    fn of(op: &'a Op) -> Option<(Vec<usize>, Self)> {
-        match op {
-            Op::Conv2d(conv) => {
-                let Conv2d { weight, weight_scale, bias, requantize: Requantize { multiplier, .. }, .. } = conv;
-                let shape = vec![conv.c_out, conv.c_in / conv.groups, conv.kernel[0], conv.kernel[1]];
-                Some((shape, Self { weight, weight_scale, bias, multiplier }))
-            }
-            Op::Linear(linear) => {
-                let Linear { weight, weight_scale, bias, requantize: Requantize { multiplier, .. }, .. } = linear;
-                Some((vec![linear.d_output, linear.d_input], Self { weight, weight_scale, bias, multiplier }))
-            }
-            _ => None,
-        }
+/// The weight's shape and the constants of a layer; `None` for operations without.
+fn weights(op: &Op) -> Option<(Vec<usize>, &Weights)> {
+    match op {
+        Op::Conv2d(conv) => Some((vec![conv.c_out, conv.c_in / conv.groups, conv.kernel[0], conv.kernel[1]], &conv.weights)),
+        Op::Linear(linear) => Some((vec![linear.d_output, linear.d_input], &linear.weights)),
+        _ => None,
     }
 }
 
@@ -351,8 +319,8 @@ impl<'a> File<'a> {
         Ok(tensor)
     }
 
-    /// Weight, its shape of `rank` dimensions, weight scales, bias and requantization of a layer.
-    fn layer(&mut self, prefix: &str, rank: usize, min: i8, max: i8) -> Result<Layer, CheckpointError> {
+    /// Constants of a layer and the shape, of `rank` dimensions, of its weight.
+    fn layer(&mut self, prefix: &str, rank: usize) -> Result<Layer, CheckpointError> {
         let expected = format!("{rank} dimensions, none of them 0");
         let is_weight = |shape: &[usize]| shape.len() == rank && !shape.contains(&0);
         let weight = self.take(format!("{prefix}.weight"), Dtype::I8, &expected, is_weight)?;
@@ -360,16 +328,11 @@ impl<'a> File<'a> {
         let c_out = shape[0];
         let mut per_channel =
             |part: &str, dtype| self.take(format!("{prefix}.{part}"), dtype, &format!("[{c_out}]"), |shape| shape == [c_out]);
-        let weight_scale = f32s(&per_channel("weight_scale", Dtype::F32)?);
+        let scale = f32s(&per_channel("weight_scale", Dtype::F32)?);
         let bias = per_channel("bias", Dtype::I32)?;
-        let multiplier = f32s(&per_channel("multiplier", Dtype::F32)?);
-        Ok(Layer {
-            shape,
-            weight: weight.data().iter().map(|byte| byte.cast_signed()).collect(),
-            weight_scale,
-            bias: bias.data().as_chunks().0.iter().map(|&bytes| i32::from_le_bytes(bytes)).collect(),
-            requantize: Requantize { multiplier, min, max },
-        })
+        let codes: Vec<i8> = weight.data().iter().map(|byte| byte.cast_signed()).collect();
+        let bias = bias.data().as_chunks().0.iter().map(|&bytes| i32::from_le_bytes(bytes).into()).collect();
+        Ok(Layer { shape, weights: Weights { codes: PackedCodes::eight(&codes), scale, bias } })
     }
 }
 
@@ -381,10 +344,7 @@ fn f32s(tensor: &TensorView<'_>) -> Vec<f32> {
 struct Layer {
     /// Of the weight, without a 0.
     shape: Vec<usize>,
-    weight: Vec<i8>,
-    weight_scale: Vec<f32>,
-    bias: Vec<i32>,
-    requantize: Requantize,
+    weights: Weights,
 }
 
 /// The model of a description and its tensors; whether the parts fit together is left to [`IntegerModel::validate`].
@@ -394,7 +354,12 @@ fn build(description: &Description, file: &mut File<'_>) -> Result<IntegerModel,
         let scalar = |shape: &[usize]| shape.is_empty();
         let scale = f32s(&file.take(format!("{name}.scale"), Dtype::F32, "[]", scalar)?)[0];
         let zero_point = file.take(format!("{name}.zero_point"), Dtype::I8, "[]", scalar)?.data()[0].cast_signed().into();
-        values.push(ValueInfo { name: name.clone(), shape: shape.clone(), qparams: QParams { scale, zero_point } });
+        values.push(ValueInfo {
+            name: name.clone(),
+            shape: shape.clone(),
+            code_type: CodeType::Int8,
+            qparams: QParams { scale, zero_point },
+        });
     }
     let prefixes = prefixes(description.nodes.iter().map(|node| match &node.op {
         OpRecord::Conv2d { name, .. } | OpRecord::Linear { name, .. } => Some(name.as_str()),
@@ -405,7 +370,7 @@ fn build(description: &Description, file: &mut File<'_>) -> Result<IntegerModel,
         let prefix = prefix.unwrap_or_default();
         let op = match op {
             &OpRecord::Conv2d { ref name, stride, padding, dilation, groups, min, max } => {
-                let Layer { shape, weight, weight_scale, bias, requantize } = file.layer(&prefix, 4, min, max)?;
+                let Layer { shape, weights } = file.layer(&prefix, 4)?;
                 let c_in = shape[1].checked_mul(groups).filter(|&c_in| c_in > 0).ok_or_else(|| CheckpointError::Shape {
                     name: format!("{prefix}.weight"),
                     expected: format!("[c_out, c_in / groups, k_h, k_w] with {groups} groups"),
@@ -413,9 +378,7 @@ fn build(description: &Description, file: &mut File<'_>) -> Result<IntegerModel,
                 })?;
                 Op::Conv2d(Conv2d {
                     name: name.clone(),
-                    weight,
-                    weight_scale,
-                    bias,
+                    weights,
                     c_out: shape[0],
                     c_in,
                     kernel: [shape[2], shape[3]],
@@ -423,30 +386,29 @@ fn build(description: &Description, file: &mut File<'_>) -> Result<IntegerModel,
                     padding,
                     dilation,
                     groups,
-                    requantize,
+                    clamp: Clamp { min, max },
                 })
             }
             &OpRecord::Linear { ref name, min, max } => {
-                let Layer { shape, weight, weight_scale, bias, requantize } = file.layer(&prefix, 2, min, max)?;
+                let Layer { shape, weights } = file.layer(&prefix, 2)?;
                 let [d_output, d_input] = [shape[0], shape[1]];
-                Op::Linear(Linear { name: name.clone(), weight, weight_scale, bias, d_input, d_output, requantize })
+                Op::Linear(Linear { name: name.clone(), weights, d_input, d_output, clamp: Clamp { min, max } })
             }
-            &OpRecord::Add { min, max } => Op::Add(Add { min, max }),
+            &OpRecord::Add { min, max } => Op::Add(Elementwise { clamp: Clamp { min, max } }),
             &OpRecord::MaxPool2d { kernel, stride, padding, dilation } => {
                 Op::MaxPool2d(MaxPool2d { kernel, stride, padding, dilation })
             }
             &OpRecord::AvgPool2d { kernel, stride, padding, count_include_pad } => {
                 Op::AvgPool2d(AvgPool2d { kernel, stride, padding, count_include_pad })
             }
-            OpRecord::Relu {} => Op::Relu,
+            &OpRecord::Clamp { min, max } => Op::Clamp(Clamp { min, max }),
             OpRecord::Reshape {} => Op::Reshape,
         };
         nodes.push(Node { op, inputs: inputs.iter().map(|&id| ValueId(id)).collect(), output: ValueId(*output) });
     }
-    let contract = match description.contract {
-        ContractName::Fp32Rne => Contract::Fp32Rne,
-    };
-    Ok(IntegerModel { contract, values, nodes, input: ValueId(description.input), output: ValueId(description.output) })
+    let rules = Rules::NAMES.iter().find(|(name, _)| *name == description.rules);
+    let (_, rules) = rules.ok_or_else(|| CheckpointError::Rules { found: description.rules.clone() })?;
+    Ok(IntegerModel { rules: *rules, values, nodes, input: ValueId(description.input), output: ValueId(description.output) })
 }
 
 #[cfg(test)]
@@ -455,12 +417,11 @@ mod tests {
 
     /// `y = max(x, 0)` on four codes.
     fn relu() -> IntegerModel {
-        let value =
-            |name: &str| ValueInfo { name: name.to_owned(), shape: vec![4], qparams: QParams { scale: 0.5, zero_point: -3 } };
+        let value = |name: &str| ValueInfo::int8(name, &[4], QParams { scale: 0.5, zero_point: -3 });
         IntegerModel {
-            contract: Contract::Fp32Rne,
+            rules: Rules::OnnxRuntime,
             values: vec![value("x"), value("y")],
-            nodes: vec![Node { op: Op::Relu, inputs: vec![ValueId(0)], output: ValueId(1) }],
+            nodes: vec![Node { op: Op::Clamp(Clamp { min: -3, max: 127 }), inputs: vec![ValueId(0)], output: ValueId(1) }],
             input: ValueId(0),
             output: ValueId(1),
         }
