@@ -135,6 +135,11 @@ def hexes(array) -> str:
     return np.ascontiguousarray(array).astype(np.asarray(array).dtype.newbyteorder("<")).tobytes().hex() or "-"
 
 
+def is_float_weight(p: Weighted) -> bool:
+    """Whether ONNX Runtime takes the packed weights and computes in float, for which no ONNX file of this workspace has them."""
+    return p.bits < 8 and not p.wide and p.op != "transpose_conv2d"
+
+
 def case(family, p: Weighted) -> tuple:
     """The lines of one golden case and the number of differences between formulas and engines in it."""
     acc = exact_sum(p)
@@ -149,7 +154,7 @@ def case(family, p: Weighted) -> tuple:
     differences, by_codes = 0, {}
     for engine in ENGINES:
         rule = family.rule(engine, p)
-        if rule is None or rule.startswith("~"):
+        if rule is None or rule.startswith("~") or engine == "onnxruntime" and is_float_weight(p):
             continue
         found = run(engine, p, rule, acc.shape).reshape(acc.shape)
         differences += int((found != expect(p, rule, acc)).sum())

@@ -130,7 +130,7 @@ impl Rules {
             (_, _, WeightBits::Eight) => true,
             (Self::OnnxRuntime, ..) => false,
             // LiteRT takes a depthwise convolution of int16 by 4 bits and reads the packed bytes as codes.
-            (Self::LiteRt | Self::LiteRtReference, Op::Conv2d(op), WeightBits::Four) => x == CodeType::Int8 || op.groups == 1,
+            (Self::LiteRt | Self::LiteRtReference, Op::Conv2d(op), WeightBits::Four) => x == CodeType::Int8 || !op.is_depthwise(),
             (Self::LiteRt | Self::LiteRtReference, Op::Linear(_), _) => true,
             (Self::TfliteMicro, Op::Conv2d(_), WeightBits::Four) => x == CodeType::Int8,
             (Self::TfliteMicro, Op::Linear(op), WeightBits::Four) => x == CodeType::Int8 && op.weights.is_per_tensor(),

@@ -19,8 +19,9 @@ def problems(rng, kind: str, batch: int, small: bool):
                     continue
                 p.name = f"int{bits}-{p.op}-{p.name}"
                 yield p
-    shapes = ((2, 3, 9), (2, 9, 4)) if small else ((batch, 40, 33), (batch, 33, 24))
-    yield draw_matmul(rng, kind, f"matmul-{kind}", *shapes, wide=True, weight_wide=True)
+    for rows, terms, columns in ((3, 9, 4), (1, 11, 5)) if small else ((40, 300, 24), (1, 77, 2000)):
+        shapes = (2, rows, terms), (2, terms, columns)
+        yield draw_matmul(rng, kind, f"matmul-{rows}x{terms}x{columns}-{kind}", *shapes, wide=True, weight_wide=True)
 
 
 def rule(engine: str, p) -> str | None:

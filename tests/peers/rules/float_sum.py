@@ -109,6 +109,9 @@ def linear(p: Weighted) -> np.ndarray:
 def matmul(p: Weighted) -> np.ndarray:
     a = f32(p.x_scale) * (p.x.astype(f32) - f32(p.x_zero))
     b = f32(p.weight_scale[0]) * (p.weight.astype(f32) - f32(p.weight_zero))
+    if a.shape[1] == 1:
+        columns = [[product_by_four(rows, column[:, None]) for column in matrix.T] for rows, matrix in zip(a, b)]
+        return np.stack([np.concatenate(matrix, axis=-1) for matrix in columns])
     return np.stack([product(*pair, block(b.shape[-1])) for pair in zip(a, b)])
 
 

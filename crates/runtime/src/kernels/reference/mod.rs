@@ -61,6 +61,7 @@ pub(crate) fn compute(rules: Rules, op: &Op, inputs: &[Operand], y: &mut Output)
         Op::AvgPool2d(op) => pool::avg_pool2d(rules, op, inputs[0], y),
         Op::Clamp(clamp) => movement::clamp(*clamp, inputs[0], y),
         Op::Reshape => movement::reshape(inputs[0], y),
+        Op::Constant(codes) => movement::constant(codes, y),
         other => unreachable!("{} passed validation without a kernel", other.kind()),
     }
 }

@@ -1,7 +1,7 @@
 //! Operations on codes, whose grid stays that of their input.
 
 use super::{Operand, Output};
-use crate::op::Clamp;
+use crate::{codes::Codes, op::Clamp};
 
 /// Codes outside the clamp become its ends.
 pub(super) fn clamp(clamp: Clamp, x: Operand, y: &mut Output) {
@@ -14,6 +14,13 @@ pub(super) fn clamp(clamp: Clamp, x: Operand, y: &mut Output) {
 pub(super) fn reshape(x: Operand, y: &mut Output) {
     for index in 0..y.codes.len() {
         y.codes.set(index, x.codes.at(index));
+    }
+}
+
+/// The node's own codes.
+pub(super) fn constant(codes: &Codes, y: &mut Output) {
+    for index in 0..y.codes.len() {
+        y.codes.set(index, codes.view().at(index));
     }
 }
 
