@@ -33,6 +33,6 @@ pub use op::{
     ResizeNearest, Slice, Softmax, SoftmaxTable, Transpose, Unary, Weights, broadcast,
 };
 pub use packed::{PackedCodes, WeightBits};
-pub use requantize::{dequantize, quantize, quantize_int16, requantize, round_half_even_f32};
+pub use requantize::{dequantize, quantize, quantize_int16, quantize_within, requantize, round_half_even_f32};
 pub use rules::{Contract, Rules};
 pub use sum_rule::FixedMultiplier;
