@@ -1,4 +1,4 @@
-//! 2-D transposed convolution: the sum over the inputs whose kernels lie over an output, brought to the output by its rule.
+//! 2-D transposed convolution (Q55): the sum over the inputs whose kernels lie over an output, brought to the output by its rule.
 
 use super::{Operand, Output, image, real_sum};
 use crate::{
