@@ -194,10 +194,8 @@ impl Case {
             clamp: Clamp::INT8,
         };
         let y = op.output_shape(&x[1..]).expect("fits");
-        let values = vec![
-            ValueInfo::int8("x", &x[1..], self.unit(2)),
-            ValueInfo::int8("y", &y, QParams { scale: 1.0, zero_point: 0 }),
-        ];
+        let values =
+            vec![ValueInfo::int8("x", &x[1..], self.unit(2)), ValueInfo::int8("y", &y, QParams { scale: 1.0, zero_point: 0 })];
         let nodes = vec![Node { op: Op::Conv2d(op), inputs: vec![ValueId(0)], output: ValueId(1) }];
         let model = IntegerModel { rules: Rules::OnnxRuntime, values, nodes, input: ValueId(0), output: ValueId(1) };
         assert_eq!(run(&model, &self.codes(0)), integers(&self.outputs[0]), "{}", self.name);
