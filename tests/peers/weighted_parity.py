@@ -63,6 +63,8 @@ def expect(p: Weighted, rule: str, acc: np.ndarray) -> np.ndarray:
 def run(engine: str, p: Weighted, rule: str | None, y_shape: tuple) -> np.ndarray:
     """Output codes of an engine in the problem's layout; raises where a rule of integers was computed in float."""
     if not engine.startswith("onnxruntime"):
+        if p.op == "transpose_conv2d" and transpose_conv.is_onnx_only(p):
+            raise weighted_engines.Refused("TFLite has no transposed convolution of this form")
         model = weighted_tflite.build(p, y_shape)
         return weighted_tflite.nchw(weighted_engines.run(engine, model, weighted_tflite.operands(p)))
     operators = engine == "onnxruntime-qop"

@@ -112,6 +112,7 @@ impl Case<'_> {
             return IntegerModel { rules, values: vec![x, rhs, y], nodes, input: ValueId(0), output: ValueId(2) };
         }
         let attribute = |key: &str| self.find(key).pair();
+        let groups = || self.find("groups").numbers()[0];
         let padding = || self.find("padding").numbers().try_into().expect("four sides");
         let op = match kind {
             "conv1d" | "conv2d" => Op::Conv2d(Conv2d {
@@ -122,21 +123,22 @@ impl Case<'_> {
                 stride: attribute("stride"),
                 padding: padding(),
                 dilation: attribute("dilation"),
-                groups: self.find("groups").numbers()[0],
+                groups: groups(),
                 weights: self.weights(weight.codes(CodeType::Int8), dimensions[0]),
                 clamp,
             }),
             "transpose_conv2d" => Op::ConvTranspose2d(ConvTranspose2d {
                 name,
-                c_out: dimensions[1],
+                c_out: dimensions[1] * groups(),
                 c_in: dimensions[0],
                 kernel: attribute("kernel"),
                 stride: attribute("stride"),
                 padding: padding(),
                 output_padding: attribute("output_padding"),
                 dilation: attribute("dilation"),
-                groups: self.find("groups").numbers()[0],
-                weights: self.weights(outputs_first(&weight.codes(CodeType::Int8), &dimensions), dimensions[1]),
+                groups: groups(),
+                weights: self
+                    .weights(outputs_first(&weight.codes(CodeType::Int8), &dimensions, groups()), dimensions[1] * groups()),
                 clamp,
             }),
             "linear" => Op::Linear(Linear {
@@ -187,13 +189,19 @@ impl Case<'_> {
     }
 }
 
-/// `[c_in, c_out, ..]` to `[c_out, c_in, ..]`.
-fn outputs_first(codes: &Codes, dimensions: &[usize]) -> Codes {
+/// `[c_in, c_out / groups, ..]` to `[c_out, c_in / groups, ..]`.
+fn outputs_first(codes: &Codes, dimensions: &[usize], groups: usize) -> Codes {
     let codes = codes.as_int8().expect("int8");
-    let (c_in, c_out) = (dimensions[0], dimensions[1]);
-    let size = codes.len() / (c_in * c_out);
-    let kernel = |o: usize, i: usize| codes[(i * c_out + o) * size..(i * c_out + o + 1) * size].iter().copied();
-    Codes::Int8((0..c_out).flat_map(|o| (0..c_in).flat_map(move |i| kernel(o, i))).collect())
+    let (c_in_group, c_out_group) = (dimensions[0] / groups, dimensions[1]);
+    let size = codes.len() / (dimensions[0] * c_out_group);
+    let kernel = |i: usize, o: usize| &codes[(i * c_out_group + o) * size..][..size];
+    let mut result = Vec::with_capacity(codes.len());
+    for c_out in 0..c_out_group * groups {
+        for i in 0..c_in_group {
+            result.extend_from_slice(kernel(c_out / c_out_group * c_in_group + i, c_out % c_out_group));
+        }
+    }
+    Codes::Int8(result)
 }
 
 /// Compares every case of a file, under the rules of each of its engines and by both kernels. `counts` are the numbers of codes

@@ -6,6 +6,9 @@ from .weighted import draw_matmul
 # Variants that are drawn with packed weights too.
 NARROW = {4: ("plain", "groups", "3x8", "128x120", "valid-k3"), 2: ("3x8", "128x120", "valid-k3")}
 
+# Transposed convolutions that add nothing to what their own family compares.
+ONNX_ONLY = ("deep", "grouped", "dilated")
+
 SUMMARY = "int16 activations, int8 (and packed) weights, int64 bias"
 
 
@@ -15,7 +18,7 @@ def problems(rng, kind: str, batch: int, small: bool):
             for p in family.problems(rng, kind, batch, small, wide=True, bits=bits):
                 # The sums of narrow weights differ from the others in size only. Depthwise ones, and convolutions of 2
                 # bits, are left out: LiteRT takes some and reads the packed bytes as int8 codes.
-                if p.bias is None or "deep" in p.name or bits < 8 and not p.name.startswith(NARROW[bits]):
+                if p.bias is None or p.name.startswith(ONNX_ONLY) or bits < 8 and not p.name.startswith(NARROW[bits]):
                     continue
                 p.name = f"int{bits}-{p.op}-{p.name}"
                 yield p

@@ -3,6 +3,9 @@
 from . import conv, linear, transpose_conv
 from .weighted import draw
 
+# Transposed convolutions that add nothing to what their own family compares.
+ONNX_ONLY = ("deep", "grouped", "dilated")
+
 SUMMARY = "packed 4-bit and 2-bit weights, int8 activations"
 
 
@@ -11,7 +14,7 @@ def problems(rng, kind: str, batch: int, small: bool, bits=(4, 2), **options):
         for family in (conv, linear, transpose_conv):
             for p in family.problems(rng, kind, batch, small, bits=width, **options):
                 # A linear layer without bias adds nothing here: the sum is the same.
-                if p.bias is not None and "deep" not in p.name:
+                if p.bias is not None and not p.name.startswith(ONNX_ONLY):
                     p.name = f"int{width}-{p.op}-{p.name}"
                     yield p
         # Rows that do not fill their bytes keep XNNPACK away from a linear layer.
