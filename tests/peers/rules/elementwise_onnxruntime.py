@@ -121,7 +121,7 @@ def erf_real(x) -> np.ndarray:
     square = small_x * small_x
     small = fma(horner(square, [-5.99104969e-4, 4.99339588e-3, -2.67667342e-2, 1.12818025e-1, -3.76124859e-1, 1.28379151e-1]),
                 small_x, small_x)
-    big_x = np.minimum(small_x, f32(3.725))
+    big_x = np.minimum(small_x, f32(3.925))
     big = horner(big_x, [1.72948930e-5, -3.83208680e-4, 3.88393435e-3, -2.42545605e-2, 1.06777847e-1, 6.34846687e-1,
                          1.28717512e-1])
     big = -fma(big, big_x, big_x)
@@ -159,18 +159,78 @@ def softmax(p: Problem) -> np.ndarray:
     return (np.minimum(y, 255) - 128).astype(np.int8)
 
 
+def fold(shape, axes) -> list:
+    """`[(reduced, size)]`: neighbouring axes of one kind merged, axes of size 1 left out."""
+    runs = []
+    for axis, size in enumerate(shape):
+        if size == 1:
+            continue
+        if runs and runs[-1][0] == (axis in axes):
+            runs[-1] = (runs[-1][0], runs[-1][1] * size)
+        else:
+            runs.append((axis in axes, size))
+    return runs
+
+
+def sum_of_row(row, position: int):
+    """Contiguous f32 that begin `position` floats into an aligned buffer: packets of four from the first aligned one on."""
+    start = min(-position % 4, row.size)
+    packets = (row.size - start) // 4
+    if packets == 0:
+        edges, total = row[1:], row[0]
+    else:
+        body = row[start : start + 4 * packets].reshape(packets, 4)
+        lanes = body[0]
+        if packets > 1:
+            odd = body[1]
+            for i in range(2, packets - 1, 2):
+                lanes, odd = lanes + body[i], odd + body[i + 1]
+            lanes = lanes + odd
+            if packets % 2:
+                lanes = lanes + body[-1]
+        total = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])
+        edges = [*row[:start], *row[start + 4 * packets :]]
+    for x in edges:
+        total = total + x
+    return total
+
+
+def sum_over_middle(x) -> np.ndarray:
+    """`[K, R, K]` over R: as a matrix product with ones, four rows at a time, then two, then one."""
+    total, i = None, 0
+    for group in (4, 2, 1):
+        while i + group <= x.shape[1]:
+            part = x[:, i]
+            for row in range(i + 1, i + group):
+                part = part + x[:, row]
+            total, i = part if total is None else total + part, i + group
+    return total
+
+
 def mean(p: Problem) -> np.ndarray:
-    """Mean of the real values in f32."""
+    """f32 sum of the real values over their number; the order of the sum follows from where the axes are."""
     x = dequantize(p.inputs[0])
     axes = tuple(p.attributes["axes"])
     count = int(np.prod([x.shape[axis] for axis in axes]))
-    kept = [axis for axis in range(x.ndim) if axis not in axes]
-    flat = np.transpose(x, (*axes, *kept)).reshape(count, *[x.shape[axis] for axis in kept])
-    total = np.zeros(flat.shape[1:], f32)
-    for row in flat:
-        total = total + row
-    y = quantize(total / f32(count), p)
-    return y.reshape([1 if axis in axes else x.shape[axis] for axis in range(x.ndim)]) if p.attributes["keep_dims"] else y
+    runs = fold(x.shape, axes)
+    flat = x.reshape([size for _, size in runs] or [1])
+    kinds = [reduced for reduced, _ in runs]
+    if kinds == [True]:
+        total = np.asarray(sum_of_row(flat, 0))
+    elif kinds == [True, False]:
+        total = flat[0]
+        for row in flat[1:]:
+            total = total + row
+    elif kinds == [False, True]:
+        total = np.array([sum_of_row(row, i * row.size) for i, row in enumerate(flat)], f32)
+    elif kinds == [False, True, False]:
+        total = sum_over_middle(flat)
+    else:
+        raise ValueError(f"{p.name}: expected one run of reduced axes, found {kinds}")
+    shape = [1 if axis in axes else size for axis, size in enumerate(x.shape)]
+    if not p.attributes["keep_dims"]:
+        shape = [size for axis, size in enumerate(x.shape) if axis not in axes]
+    return quantize(total / f32(count), p).reshape(shape)
 
 
 OWN = {

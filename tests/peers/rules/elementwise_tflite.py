@@ -269,11 +269,11 @@ def hard_swish(p: Problem) -> np.ndarray:
     return p.clamp(g.rounding_divide_by_pot(truncated, -output_shift) + p.output[1])
 
 
-def softmax(p: Problem) -> np.ndarray:
+def softmax(p: Problem, engine: str) -> np.ndarray:
     """Over the last axis: gemmlowp's exp on differences from the largest code in Q5.26, sum in Q12.19."""
     codes, scale, _ = p.inputs[0]
     if p.dtype == "int16":
-        return softmax_int16(p)
+        return softmax_int16(p, np.float64 if engine == "litert-ref" else f32)
     real = min(f64(scale) * (1 << 26), (1 << 31) - 1.0)
     multiplier, shift = g.quantize_multiplier(real)
     diff_min = -math.floor(31 * (1 << 26) / 2.0**shift)
@@ -291,11 +291,13 @@ def softmax(p: Problem) -> np.ndarray:
     return p.clamp(y)
 
 
-def softmax_int16(p: Problem) -> np.ndarray:
-    """exp and 1 / (1 + x) from tables of 513 with interpolation."""
+def softmax_int16(p: Problem, real) -> np.ndarray:
+    """exp and 1 / (1 + x) from tables of 513 with interpolation, made in f64 in LiteRT and in f32 in TFLite-Micro."""
     codes, scale, _ = p.inputs[0]
-    exp_table = table_int16(10.0 / 65535, 32767, 2.0 / 65535, 0, np.exp, np.float64)
-    inverse_table = table_int16(1.0 / 65535, -32768, 2.0 / 65535, 0, lambda x: 1.0 / (1.0 + x), np.float64)
+    step = lambda span: real(span) / real(65535)
+    exponential = lambda x: np.exp(x.astype(np.float64)).astype(real)
+    exp_table = table_int16(step(10), 32767, step(2), 0, exponential, real)
+    inverse_table = table_int16(step(1), -32768, step(2), 0, lambda x: real(1) / (real(1) + x), real)
     multiplier, shift = g.quantize_multiplier(f64(scale) / (10.0 / 65535.0))
     x = codes.astype(np.int64)
     difference = x - x.max(axis=-1, keepdims=True)
@@ -311,10 +313,10 @@ def softmax_int16(p: Problem) -> np.ndarray:
     return np.clip(result, 0, 32767).astype(np.int16)
 
 
-BY_ENGINE = {f.__name__: f for f in (mul, relu, relu6, leaky_relu, sigmoid, tanh)}
+BY_ENGINE = {f.__name__: f for f in (mul, relu, relu6, leaky_relu, sigmoid, tanh, softmax)}
 COMMON = {
     f.__name__: f
-    for f in (add, sub, requantize, avg_pool, max_pool, mean, gelu, hard_swish, softmax)
+    for f in (add, sub, requantize, avg_pool, max_pool, mean, gelu, hard_swish)
 }
 
 
