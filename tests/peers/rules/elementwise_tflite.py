@@ -138,14 +138,19 @@ def unary_q4(p: Problem):
     return g.multiply(inside, multiplier, shift), v <= -radius, v >= radius
 
 
+def power_of_two_exponent(scale):
+    """`e` where TFLite takes the scale for `2^e`, that is within a thousandth of its logarithm; else `None`."""
+    logarithm = math.log2(f64(scale))
+    return round(logarithm) if abs(logarithm - round(logarithm)) < 1e-3 else None
+
+
 def sixteen_bit_input(p: Problem, shifts: tuple) -> np.ndarray:
     """Codes in steps of 1 / (3 * 4096), as the table of the logistic wants them."""
     scale = f64(p.inputs[0][1])
-    mantissa, exponent = math.frexp(scale)
-    shift = 12 + exponent - 1
+    exponent = power_of_two_exponent(scale)
     x = p.inputs[0][0].astype(np.int64)
-    if mantissa == 0.5 and shift in shifts:
-        return x * (3 << shift)
+    if exponent is not None and 12 + exponent in shifts:
+        return x * (3 << (12 + exponent))
     multiplier, shift = scale * 4096.0 * 3.0, 0
     while multiplier <= 32767.0 / 2.0 and shift <= 30:
         multiplier, shift = multiplier * 2.0, shift + 1

@@ -118,7 +118,7 @@ def add_int16(p: Problem) -> np.ndarray:
 def is_covered(p: Problem) -> bool:
     """Whether the rule is stated: 16-bit logistic and tanh of some power-of-two scales run in 16-bit gemmlowp, which is not."""
     exponents = {"sigmoid": [-12], "tanh": [-12, -11]}.get(p.op, [])
-    return p.dtype != "int16" or not any(f32(p.inputs[0][1]) == f32(2.0**e) for e in exponents)
+    return p.dtype != "int16" or tflite.power_of_two_exponent(p.inputs[0][1]) not in exponents
 
 
 OWN = {f.__name__: f for f in (add, sub, mul, requantize, leaky_relu, mean, sigmoid, tanh, softmax)}
