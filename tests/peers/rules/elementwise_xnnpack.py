@@ -14,9 +14,11 @@ from problem import Problem
 
 
 def add(p: Problem, sign: int = 1) -> np.ndarray:
-    """Fixed point with a 21-bit multiplier for the larger ratio; ties up."""
+    """Fixed point with a 21-bit multiplier for the larger ratio; ties up. Ratios outside [2^-10, 2^8): TFLite's own kernel."""
     (_, sa, za), (_, sb, zb) = p.inputs
     ra, rb = f32(sa) / f32(p.output[0]), f32(sb) / f32(p.output[0])
+    if not all(2.0**-10 <= ratio < 256 for ratio in (ra, rb)):
+        return tflite.add(p, sign)
     exponent = int(np.floor(np.log2(np.float64(max(ra, rb)))))
     shift = 20 - exponent
     ma = int(np.rint(np.float64(ra) * 2.0**shift))
@@ -106,7 +108,9 @@ def softmax(p: Problem) -> np.ndarray:
 
 
 def add_int16(p: Problem) -> np.ndarray:
-    """TFLite's own kernel: the two shifts of each operand in one, so that it is rounded once."""
+    """TFLite's own kernel: the two shifts of each operand in one, so that it is rounded once. Shapes that differ: the reference."""
+    if p.inputs[0][0].shape != p.inputs[1][0].shape:
+        return tflite.add(p)
     (_, sa, _), (_, sb, _) = p.inputs
     sa, sb, so = tflite.f64(sa), tflite.f64(sb), tflite.f64(p.output[0])
     twice = 2 * max(sa, sb)
@@ -116,7 +120,10 @@ def add_int16(p: Problem) -> np.ndarray:
 
 
 def is_covered(p: Problem) -> bool:
-    """Whether the rule is stated: 16-bit logistic and tanh of some power-of-two scales run in 16-bit gemmlowp, which is not."""
+    """Whether the rule is stated. Not stated: 16-bit logistic and tanh of some power-of-two scales, which run in 16-bit gemmlowp;
+    int8 requantization by ratios outside [2^-8, 2^7], which XNNPACK leaves to a kernel of TFLite's with a rounding of its own."""
+    if p.op == "requantize" and p.dtype == p.output_dtype == "int8":
+        return 1 / 256 <= f32(p.inputs[0][1]) / f32(p.output[0]) <= 128
     exponents = {"sigmoid": [-12], "tanh": [-12, -11]}.get(p.op, [])
     return p.dtype != "int16" or tflite.power_of_two_exponent(p.inputs[0][1]) not in exponents
 
