@@ -23,15 +23,29 @@
 pub(crate) mod fast;
 pub(crate) mod reference;
 
-use crate::{codes::CodeType, op::Op, rules::Rules};
+use crate::{codes::CodeType, op::Op, rules::Rules, tables};
+
+pub(crate) use reference::requantize::{eight_bit_factor, eight_bits};
 
 /// Whether the rules define the operation on operands of that code type.
 pub(crate) fn supports(rules: Rules, op: &Op, code_type: CodeType) -> bool {
     match op {
-        Op::Conv2d(_) | Op::Linear(_) | Op::Add(_) | Op::AvgPool2d(_) => {
-            rules == Rules::OnnxRuntime && code_type == CodeType::Int8
+        Op::Conv2d(_) | Op::Linear(_) => rules == Rules::OnnxRuntime && code_type == CodeType::Int8,
+        Op::ConvTranspose2d(_) | Op::MatMul(_) => false,
+        // ONNX Runtime computes with 16-bit codes in float.
+        Op::Add(_) | Op::Sub(_) | Op::Mul(_) | Op::AvgPool2d(_) | Op::Mean(_) | Op::Softmax(_) | Op::Requantize => {
+            rules != Rules::OnnxRuntime || code_type == CodeType::Int8
         }
-        Op::MaxPool2d(_) | Op::Clamp(_) | Op::Reshape => true,
-        _ => false,
+        Op::Unary(op) => tables::has(rules, op.function, code_type),
+        Op::MaxPool2d(_)
+        | Op::Clamp(_)
+        | Op::Concat(_)
+        | Op::Reshape
+        | Op::Transpose(_)
+        | Op::Pad(_)
+        | Op::Slice(_)
+        | Op::ResizeNearest(_)
+        | Op::Gather(_)
+        | Op::Constant(_) => true,
     }
 }
