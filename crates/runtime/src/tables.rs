@@ -2,7 +2,7 @@
 //!
 //! A table is part of the model: engines, generated code and files use its integers and never compute a function. Where a
 //! runtime computes in f32, its steps are repeated here in f32, in its order; functions that a runtime takes from its C library
-//! are rounded from f64, which is the nearest f32 but for freak cases. (Q30) to (Q39).
+//! are rounded from f64, which is the nearest f32 but for freak cases. (Q24), (Q25), (Q30) to (Q39).
 
 use alloc::vec::Vec;
 
@@ -223,7 +223,7 @@ fn gemmlowp_code(_: Rules, function: Function, q: i32, from: QParams, to: QParam
     }
 }
 
-/// The multipliers of a leaky relu from zero up and of the slope's magnitude below, by TFLite's kernels: (Q36).
+/// The multipliers of a leaky relu from zero up and of the slope's magnitude below, by TFLite's kernels: (Q24).
 pub(crate) fn leaky_multipliers(rules: Rules, slope: f32, from: f32, to: f32) -> [Multiplier; 2] {
     let slope = slope.abs();
     if rules == Rules::TfliteMicro {
@@ -233,7 +233,7 @@ pub(crate) fn leaky_multipliers(rules: Rules, slope: f32, from: f32, to: f32) ->
     [Multiplier::new((from / to).into()), Multiplier::new((from * slope / to).into())]
 }
 
-/// (Q36).
+/// (Q24).
 fn leaky_code(rules: Rules, function: Function, q: i32, from: QParams, to: QParams) -> i32 {
     let Function::LeakyRelu { slope } = function else { return 0 };
     let [above, below] = leaky_multipliers(rules, slope, from.scale, to.scale);
@@ -246,7 +246,7 @@ fn leaky_code(rules: Rules, function: Function, q: i32, from: QParams, to: QPara
     scaled.saturating_add(to.zero_point)
 }
 
-/// (Q33): XNNPACK's leaky relu, with (Q36) for ratios that it does not take.
+/// (Q25): XNNPACK's leaky relu, with (Q24) for ratios that it does not take.
 fn xnnpack_leaky_code(rules: Rules, function: Function, q: i32, from: QParams, to: QParams) -> i32 {
     let Function::LeakyRelu { slope } = function else { return 0 };
     let ratio = from.scale / to.scale;

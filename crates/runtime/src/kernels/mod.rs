@@ -25,7 +25,11 @@ pub(crate) mod reference;
 
 use crate::{codes::CodeType, op::Op, rules::Rules, tables};
 
-pub(crate) use reference::requantize::{eight_bit_factor, eight_bits};
+pub(crate) use reference::{
+    mean::{AxesPlace, multiplier as mean_multiplier},
+    mul::multiplier as mul_multiplier,
+    requantize::{eight_bit_factor, eight_bits, multiplier as requantize_multiplier},
+};
 
 /// Whether the rules define the operation on operands of that code type.
 pub(crate) fn supports(rules: Rules, op: &Op, code_type: CodeType) -> bool {

@@ -3,7 +3,7 @@
 //! | rules | codes | arithmetic of the average |
 //! | --- | --- | --- |
 //! | `OnnxRuntime` | int8 | (Q16) over the whole image, else (Q17) |
-//! | others | both | (Q18a), raw codes, ties away from zero |
+//! | others | both | (Q26), raw codes, ties away from zero |
 
 use super::{
     Operand, Output,

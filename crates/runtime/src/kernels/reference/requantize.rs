@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `OnnxRuntime` | int8 | (Q1), then (Q5) |
 //! | `LiteRt` | int8 to int8 | (Q25), a multiplier with 8 fraction bits |
-//! | others | any | (Q26), one multiplier |
+//! | others | any | (Q24), one multiplier |
 
 use super::{Operand, Output};
 use crate::{

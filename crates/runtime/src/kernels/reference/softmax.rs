@@ -5,7 +5,7 @@
 //! | `OnnxRuntime` | int8 | (Q37), exponentials in f32 |
 //! | `LiteRt` | int8 | (Q38), exponentials in f32 |
 //! | `LiteRtReference`, `TfliteMicro` | int8 | (Q39), exponentials in Q0.31 |
-//! | all but `OnnxRuntime` | int16 | (Q39), interpolated exponentials and reciprocals in Q0.15 |
+//! | all but `OnnxRuntime` | int16 | (Q36), interpolated exponentials and reciprocals in Q0.15 |
 //!
 //! Exponentials come from tables over the difference to the largest code, made for the rules (see `tables`).
 
@@ -62,7 +62,7 @@ fn round_half_away(x: f32) -> i32 {
     whole + i32::from(x - whole as f32 >= 0.5)
 }
 
-/// (Q39) for int8: the sum in Q12.19.
+/// (Q39): the sum in Q12.19.
 fn fixed(table: &[i32], row: core::ops::Range<usize>, x: Operand, y: &mut Output) {
     const SUM_BITS: u32 = 12;
     let largest = largest(x, row.clone());
@@ -76,7 +76,7 @@ fn fixed(table: &[i32], row: core::ops::Range<usize>, x: Operand, y: &mut Output
     }
 }
 
-/// (Q39) for int16.
+/// (Q36).
 fn interpolated(tables: [&[i16]; 2], multiplier: Multiplier, row: core::ops::Range<usize>, x: Operand, y: &mut Output) {
     let [exp, reciprocal] = tables;
     let largest = largest(x, row.clone());

@@ -1,7 +1,7 @@
 //! Functions of one number.
 //!
-//! int8 codes are looked up in a table that was made for the rules (see `tables`): (Q30) to (Q33). int16 codes are interpolated
-//! between the points of one, (Q34) and (Q35), or scaled by one multiplier for each sign, (Q36). Nothing here knows a float but
+//! int8 codes are looked up in a table that was made for the rules (see `tables`): (Q24), (Q25) and (Q30) to (Q33). int16 codes are interpolated
+//! between the points of one, (Q34) and (Q35), or scaled by one multiplier for each sign, (Q24). Nothing here knows a float but
 //! the making of multipliers.
 
 use super::{Operand, Output};
@@ -54,7 +54,7 @@ fn tanh_int16(x: i32, table: &[i16]) -> i32 {
     (if x >= 0 { result - (1 << 23) + (1 << 7) } else { -result + (1 << 23) + (1 << 7) - 1 }) >> 8
 }
 
-/// (Q36): `v · s_in / s_out` from zero up, times the slope below.
+/// (Q24): `v · s_in / s_out` from zero up, times the slope below.
 fn leaky_int16(v: i32, [identity, slope]: [Multiplier; 2], is_negative: bool, y: &ValueInfo) -> i32 {
     let scaled = if v >= 0 {
         identity.scale(v.into())
