@@ -104,6 +104,8 @@ pub struct Engine<'a> {
     plan: Plan,
     /// One for each thread.
     memories: Vec<Memory>,
+    #[cfg(feature = "threads")]
+    threads: usize,
 }
 
 /// Bytes that an engine has allocated, beside the model that it runs.
@@ -147,7 +149,21 @@ impl<'a> Engine<'a> {
 
     fn planned(model: &'a IntegerModel, plan: Plan) -> Self {
         let memories = vec![Memory::new(&plan, 1)];
-        Self { model, plan, memories }
+        Self {
+            model,
+            plan,
+            memories,
+            #[cfg(feature = "threads")]
+            threads: 1,
+        }
+    }
+
+    /// Uses so many threads, at least 1, where there is enough to do; the codes are the same.
+    #[cfg(feature = "threads")]
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
     }
 
     /// What is allocated now. Running several samples at once takes the buffers of several samples, which are then kept.

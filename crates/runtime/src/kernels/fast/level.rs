@@ -80,9 +80,15 @@ impl Level {
         match self.0 {
             Kind::Portable(portable) => work.with(portable),
             #[cfg(all(target_arch = "x86_64", feature = "std"))]
-            Kind::Avx2(avx2) => avx2.run(|| work.with(avx2)),
+            Kind::Avx2(avx2) => avx2.run(
+                #[inline(always)]
+                || work.with(avx2),
+            ),
             #[cfg(all(target_arch = "x86_64", feature = "std"))]
-            Kind::Avx512(avx512) => avx512.run(|| work.with(avx512)),
+            Kind::Avx512(avx512) => avx512.run(
+                #[inline(always)]
+                || work.with(avx512),
+            ),
         }
     }
 

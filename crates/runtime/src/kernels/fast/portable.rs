@@ -51,12 +51,19 @@ impl Instructions for Portable {
         let mut sums = [bias.map(|bias| *bias); M];
         let mut first = 0;
         for &run in patches.runs {
-            let rows = starts.map(|start| &patches.image[start + run..][..2 * patches.groups]);
+            let mut rows: [&[[i16; 2]]; M] = [&[]; M];
+            let mut blocks: [&[Self::Weights]; N] = [&[]; N];
+            for m in 0..M {
+                rows[m] = &patches.image[starts[m] + run..][..2 * patches.groups].as_chunks().0[..patches.groups];
+            }
+            for n in 0..N {
+                blocks[n] = &weights[n][first..][..patches.groups];
+            }
             for group in 0..patches.groups {
                 for n in 0..N {
-                    let weights = &weights[n][first + group];
+                    let weights = &blocks[n][group];
                     for m in 0..M {
-                        let (x0, x1) = (rows[m][2 * group], rows[m][2 * group + 1]);
+                        let [x0, x1] = rows[m][group];
                         for (lane, sum) in sums[m][n].iter_mut().enumerate() {
                             let pair = i32::from(x0) * i32::from(weights[2 * lane]) + i32::from(x1) * i32::from(weights[2 * lane + 1]);
                             *sum = sum.wrapping_add(pair);

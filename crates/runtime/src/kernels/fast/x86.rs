@@ -169,12 +169,18 @@ fn sums_avx512<const M: usize, const N: usize>(
     }
     let mut first = 0;
     for &run in patches.runs {
-        let rows: [&[[u8; 4]]; M] = starts.map(|start| &patches.image[start + run..][..4 * groups].as_chunks().0[..groups]);
-        let weights = weights.map(|weights| &weights[first..][..groups]);
+        let mut rows: [&[[u8; 4]]; M] = [&[]; M];
+        for m in 0..M {
+            rows[m] = &patches.image[starts[m] + run..][..4 * groups].as_chunks().0[..groups];
+        }
+        let mut blocks: [&[[i8; 4 * LANES]]; N] = [&[]; N];
+        for n in 0..N {
+            blocks[n] = &weights[n][first..][..groups];
+        }
         for group in 0..groups {
             let mut block = [_mm512_setzero_si512(); N];
             for n in 0..N {
-                block[n] = load_i8x64(&weights[n][group]);
+                block[n] = load_i8x64(&blocks[n][group]);
             }
             for m in 0..M {
                 let codes = _mm512_set1_epi32(i32::from_ne_bytes(rows[m][group]));
@@ -213,11 +219,17 @@ fn sums_avx2<const M: usize, const N: usize>(
     }
     let mut first = 0;
     for &run in patches.runs {
-        let rows: [&[[i16; 2]]; M] = starts.map(|start| &patches.image[start + run..][..2 * groups].as_chunks().0[..groups]);
-        let weights = weights.map(|weights| &weights[first..][..groups]);
+        let mut rows: [&[[i16; 2]]; M] = [&[]; M];
+        for m in 0..M {
+            rows[m] = &patches.image[starts[m] + run..][..2 * groups].as_chunks().0[..groups];
+        }
+        let mut blocks: [&[[i16; 2 * LANES]]; N] = [&[]; N];
+        for n in 0..N {
+            blocks[n] = &weights[n][first..][..groups];
+        }
         for group in 0..groups {
             for n in 0..N {
-                let (low, high) = weights[n][group].split_at(LANES);
+                let (low, high) = blocks[n][group].split_at(LANES);
                 let low = load_i16x16(low.try_into().expect("16 of 32"));
                 let high = load_i16x16(high.try_into().expect("16 of 32"));
                 for m in 0..M {
