@@ -14,10 +14,13 @@ mod engine;
 mod error;
 mod fixed_point;
 mod fma;
+mod forward;
 mod kernels;
+mod memory;
 mod model;
 mod op;
 mod packed;
+mod plan;
 mod real;
 mod requantize;
 mod rules;
@@ -26,8 +29,9 @@ mod tables;
 mod validate;
 
 pub use codes::{CodeType, Codes, CodesRef};
-pub use engine::{Engine, RunError};
+pub use engine::{Allocated, Engine, RunError};
 pub use error::ModelError;
+pub use kernels::fast::Level;
 pub use model::{IntegerModel, Node, QParams, ValueId, ValueInfo};
 pub use op::{
     AvgPool2d, Clamp, Concat, Conv2d, ConvTranspose2d, Elementwise, Function, Gather, Linear, MatMul, MaxPool2d, Mean, Op, Pad,
