@@ -3,8 +3,8 @@
 //! Indices point at values, each value is defined once and before its use, shapes and code types follow from the operations,
 //! tensors have the lengths and domains that their fields document, the rules define every operation, and no sum can overflow:
 //! `Σ |w| · max |q − zero_point| + |bias| <= 2^31 − 1` for every output channel of int8 inputs, and likewise with 2^39 for int16
-//! inputs (Q53); nor does a sum leave its integers while it is scaled (Q54). A model that passes runs without panic. Sizes are checked before anything is allocated for them, in arithmetic that
-//! cannot overflow.
+//! inputs (Q53). Nor does a sum leave its integers while it is scaled (Q54). A model that passes runs without panic. Sizes are
+//! checked before anything is allocated for them, in arithmetic that cannot overflow.
 
 mod elementwise;
 
