@@ -118,16 +118,6 @@ impl Codes {
         }
     }
 
-    /// Overwrites the first codes with codes of the same type. Panics if the types differ.
-    pub(crate) fn fill_from(&mut self, codes: CodesRef<'_>) {
-        match (self, codes) {
-            (Self::Int8(all), CodesRef::Int8(new)) => all[..new.len()].copy_from_slice(new),
-            (Self::Int16(all), CodesRef::Int16(new)) => all[..new.len()].copy_from_slice(new),
-            (Self::Int32(all), CodesRef::Int32(new)) => all[..new.len()].copy_from_slice(new),
-            (all, new) => panic!("{} codes were written to {}", new.code_type().name(), all.view().code_type().name()),
-        }
-    }
-
     /// Appends codes of the same type. Panics if the types differ.
     pub fn extend(&mut self, codes: CodesRef<'_>) {
         match (self, codes) {
@@ -246,15 +236,22 @@ impl<'a> CodesRef<'a> {
 }
 
 impl CodesMut<'_> {
-    /// The codes from the first on, `length` of them.
-    pub(crate) fn first(self, length: usize) -> Self
-    where
-        Self: Sized,
-    {
+    /// `length` codes from `start` on. Panics past the end.
+    pub(crate) fn slice(&mut self, start: usize, length: usize) -> CodesMut<'_> {
         match self {
-            Self::Int8(codes) => Self::Int8(&mut codes[..length]),
-            Self::Int16(codes) => Self::Int16(&mut codes[..length]),
-            Self::Int32(codes) => Self::Int32(&mut codes[..length]),
+            Self::Int8(codes) => CodesMut::Int8(&mut codes[start..start + length]),
+            Self::Int16(codes) => CodesMut::Int16(&mut codes[start..start + length]),
+            Self::Int32(codes) => CodesMut::Int32(&mut codes[start..start + length]),
+        }
+    }
+
+    /// Overwrites all codes with as many of the same type. Panics if types or lengths differ.
+    pub(crate) fn copy_from(&mut self, codes: CodesRef<'_>) {
+        match (self, codes) {
+            (Self::Int8(all), CodesRef::Int8(new)) => all.copy_from_slice(new),
+            (Self::Int16(all), CodesRef::Int16(new)) => all.copy_from_slice(new),
+            (Self::Int32(all), CodesRef::Int32(new)) => all.copy_from_slice(new),
+            (_, new) => panic!("{} codes were written to codes of another type", new.code_type().name()),
         }
     }
 

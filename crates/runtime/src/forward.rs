@@ -1,0 +1,112 @@
+//! One pass over the steps of a plan, for some samples at once.
+
+use alloc::vec::Vec;
+
+use crate::{
+    codes::{Codes, CodesMut, CodesRef},
+    kernels::{
+        fast,
+        reference::{self, Operand, Output},
+    },
+    memory::Memory,
+    model::IntegerModel,
+    plan::{Plan, Step, StepKernel},
+};
+
+/// Computes `samples` samples, which the memory has room for; their codes are `input`. `seen` is called with every cell that a
+/// node defines and its codes as they stand.
+pub(crate) fn forward(
+    model: &IntegerModel,
+    plan: &Plan,
+    memory: &mut Memory,
+    samples: usize,
+    input: CodesRef,
+    mut seen: impl FnMut(usize, CodesRef),
+) {
+    enter(model, plan, memory, samples, input);
+    for step in &plan.steps {
+        compute(model, plan, memory, samples, step);
+        if step.defines {
+            seen(step.output, memory.get(plan, step.output, samples));
+        }
+    }
+}
+
+/// Writes the input to its cell.
+fn enter(model: &IntegerModel, plan: &Plan, memory: &mut Memory, samples: usize, input: CodesRef) {
+    let (mut codes, _, scratch) = memory.write(plan, plan.input, samples);
+    match (&mut codes, input, plan.level) {
+        (CodesMut::Int8(codes), CodesRef::Int8(input), Some(level)) if plan.cells[plan.input].channels_last => {
+            fast::to_channels_last(model.input_info()).compute(level, scratch, samples, |_| input, codes);
+        }
+        _ => codes.copy_from(input),
+    }
+}
+
+fn compute(model: &IntegerModel, plan: &Plan, memory: &mut Memory, samples: usize, step: &Step) {
+    match (&step.kernel, plan.level) {
+        (StepKernel::Fast(kernel), Some(level)) => {
+            let in_place = kernel.overwrites() && Memory::same_place(plan, step.inputs[0], step.output);
+            let (CodesMut::Int8(y), others, scratch) = memory.write(plan, step.output, samples) else {
+                unreachable!("fast kernels give int8 codes");
+            };
+            if kernel.overwrites() && !in_place {
+                y.copy_from_slice(others.int8(step.inputs[0]));
+            }
+            kernel.compute(level, scratch, samples, |operand| others.int8(step.inputs[operand]), y);
+        }
+        (StepKernel::Reference(index), _) => {
+            let node = &model.nodes[*index];
+            let info = &model.values[node.output.0];
+            let (mut codes, others, _) = memory.write(plan, step.output, samples);
+            let length = plan.cells[step.output].length;
+            for sample in 0..samples {
+                let operand = |(&cell, id): (&usize, &crate::model::ValueId)| {
+                    let length = plan.cells[cell].length;
+                    Operand { codes: others.get(cell).slice(sample * length, length), info: &model.values[id.0] }
+                };
+                let inputs: Vec<Operand> = step.inputs.iter().zip(&node.inputs).map(operand).collect();
+                let mut y = Output { codes: codes.slice(sample * length, length), info };
+                reference::compute(model.rules, &node.op, &inputs, &mut y);
+            }
+        }
+        (StepKernel::Same, _) => {}
+        (StepKernel::Fast(_), None) => unreachable!("a plan without a level has reference kernels alone"),
+    }
+}
+
+/// Codes of any number of samples of a cell in the order of the value's shape, where they stand otherwise; borrowed where not.
+pub(crate) enum Ordered<'a> {
+    AsTheyStand(CodesRef<'a>),
+    Moved(Codes),
+}
+
+impl Ordered<'_> {
+    pub(crate) fn as_ref(&self) -> CodesRef<'_> {
+        match self {
+            Self::AsTheyStand(codes) => *codes,
+            Self::Moved(codes) => codes.view(),
+        }
+    }
+
+    pub(crate) fn into_owned(self) -> Codes {
+        match self {
+            Self::AsTheyStand(codes) => codes.to_owned(),
+            Self::Moved(codes) => codes,
+        }
+    }
+}
+
+/// Brings the codes of a cell to the order of the value's shape.
+pub(crate) fn row_major<'a>(model: &IntegerModel, plan: &Plan, cell: usize, codes: CodesRef<'a>) -> Ordered<'a> {
+    match (codes, plan.level) {
+        (CodesRef::Int8(codes), Some(level)) if plan.cells[cell].channels_last => {
+            let mut moved = alloc::vec![0; codes.len()];
+            let kernel = fast::to_row_major(&model.values[plan.cells[cell].value]);
+            let samples = codes.len() / plan.cells[cell].length;
+            kernel.compute(level, &mut fast::Scratch::default(), samples, |_| codes, &mut moved);
+            Ordered::Moved(Codes::Int8(moved))
+        }
+        _ => Ordered::AsTheyStand(codes),
+    }
+}
