@@ -187,7 +187,9 @@ fn mlas_erf(x: f32) -> f32 {
 /// (Q31): XNNPACK's table of the logistic and of tanh, ties to the even code.
 fn xnnpack_code(_: Rules, function: Function, q: i32, from: QParams, to: QParams) -> i32 {
     let x = (q - from.zero_point) as f32 * from.scale;
-    let y = if function == Function::Sigmoid { logistic_f32(x) } else { rounded(tanh, x) };
+    // Beyond 100 the quotient would be of two infinities.
+    let logistic = |x: f64| exp(x) / (1.0 + exp(x));
+    let y = if function == Function::Sigmoid { rounded(logistic, x.clamp(-100.0, 100.0)) } else { rounded(tanh, x) };
     round_half_even_f32((y * (1.0 / to.scale) + to.zero_point as f32).clamp(-128.0, 127.0)) as i32
 }
 

@@ -25,9 +25,19 @@ def quantize(real, p: Problem) -> np.ndarray:
     return (np.rint(steps).astype(np.int64) + zero_point).astype(p.output_dtype)
 
 
+def first_is_stretched(a, b) -> bool:
+    """Whether the innermost axis in which the shapes are not both 1 is one along which the first operand stretches."""
+    return next((m == 1 < n for m, n in zip(a[::-1], b[::-1]) if (m, n) != (1, 1)), False)
+
+
 def add(p: Problem) -> np.ndarray:
-    """`rne(fma(a, s_a/s_o, fma(b, s_b/s_o, fixed)))` on uint8 codes, `fixed = z_o - fma(s_a/s_o, z_a, (s_b/s_o) * z_b)`."""
+    """`rne(fma(a, s_a/s_o, fma(b, s_b/s_o, fixed)))` on uint8 codes, `fixed = z_o - fma(s_a/s_o, z_a, (s_b/s_o) * z_b)`.
+
+    A first operand that stretches along the innermost axis changes places with the second.
+    """
     (a, scale_a, zero_a), (b, scale_b, zero_b) = p.inputs
+    if first_is_stretched(a.shape, b.shape):
+        (b, scale_b, zero_b), (a, scale_a, zero_a) = p.inputs
     scale, zero_point = p.output
     ratio_a, ratio_b = f32(scale_a) / f32(scale), f32(scale_b) / f32(scale)
     fixed = f32(zero_point + 128) - fma(ratio_a, f32(zero_a + 128), ratio_b * f32(zero_b + 128))

@@ -2,7 +2,7 @@
 //!
 //! | rules | codes | arithmetic |
 //! | --- | --- | --- |
-//! | `OnnxRuntime` | int8 | (Q15) for `a + b`; `a − b` of real values in f32 (Q19) |
+//! | `OnnxRuntime` | int8 | (Q15) for `a + b`, in the other order where the first stretches innermost; `a − b` of reals (Q19) |
 //! | `LiteRt` | int8 | (Q20), one shift; ratios outside its range as the reference (Q21) |
 //! | `LiteRt` | int16 | (Q21), for `a + b` of equal shapes with each operand's two shifts in one |
 //! | `LiteRtReference`, `TfliteMicro` | both | (Q21), two roundings for each term |
@@ -51,8 +51,8 @@ pub(crate) struct AddPlan {
 
 #[derive(Clone, Copy, Debug)]
 enum Rule {
-    /// (Q15).
-    Fused { ratio_a: f32, ratio_b: f32, fixed: f32 },
+    /// (Q15); `swapped` where the second operand is multiplied and added last.
+    Fused { ratio_a: f32, ratio_b: f32, fixed: f32, swapped: bool },
     /// (Q19), the scales.
     Real { a: f32, b: f32, y: f32 },
     /// (Q20).
@@ -66,7 +66,8 @@ impl AddPlan {
     pub(crate) fn new(rules: Rules, sign: Sign, clamp: Clamp, a: &ValueInfo, b: &ValueInfo, y: &ValueInfo) -> Self {
         let (qa, qb, qy) = (a.qparams, b.qparams, y.qparams);
         let rule = match (rules, sign, y.code_type) {
-            (Rules::OnnxRuntime, Sign::Plus, _) => fused(qa, qb, qy),
+            (Rules::OnnxRuntime, Sign::Plus, _) if first_is_stretched(&a.shape, &b.shape) => fused(qb, qa, qy, true),
+            (Rules::OnnxRuntime, Sign::Plus, _) => fused(qa, qb, qy, false),
             (Rules::OnnxRuntime, Sign::Minus, _) => Rule::Real { a: qa.scale, b: qb.scale, y: qy.scale },
             (Rules::LiteRt, _, CodeType::Int8) => shifted(sign, qa, qb, qy).unwrap_or_else(|| gemmlowp(20, 0, sign, qa, qb, qy)),
             (Rules::LiteRt, Sign::Plus, _) if a.shape == b.shape => gemmlowp(0, 15, sign, qa, qb, qy),
@@ -81,7 +82,8 @@ impl AddPlan {
         let [a_zero, b_zero, y_zero] = self.zero_points;
         let (low, high) = (i32::from(self.clamp.min), i32::from(self.clamp.max));
         match self.rule {
-            Rule::Fused { ratio_a, ratio_b, fixed } => {
+            Rule::Fused { ratio_a, ratio_b, fixed, swapped } => {
+                let (a, b) = if swapped { (b, a) } else { (a, b) };
                 from_unsigned(fma(unsigned(a), ratio_a, fma(unsigned(b), ratio_b, fixed)), self.clamp)
             }
             Rule::Real { a: scale_a, b: scale_b, y } => {
@@ -100,10 +102,17 @@ impl AddPlan {
     }
 }
 
-fn fused(a: QParams, b: QParams, y: QParams) -> Rule {
+/// Whether the innermost axis in which the shapes are not both 1 is one along which the first operand stretches: ONNX Runtime then
+/// adds a number to a row, which is the second operand of its kernel.
+fn first_is_stretched(a: &[usize], b: &[usize]) -> bool {
+    let innermost = a.iter().zip(b).rev().find(|pair| *pair != (&1, &1));
+    innermost.is_some_and(|(&a, &b)| a == 1 && b > 1)
+}
+
+fn fused(a: QParams, b: QParams, y: QParams, swapped: bool) -> Rule {
     let (ratio_a, ratio_b) = (a.scale / y.scale, b.scale / y.scale);
     let offset = fma(ratio_a, unsigned(a.zero_point), ratio_b * unsigned(b.zero_point));
-    Rule::Fused { ratio_a, ratio_b, fixed: unsigned(y.zero_point) - offset }
+    Rule::Fused { ratio_a, ratio_b, fixed: unsigned(y.zero_point) - offset, swapped }
 }
 
 /// `None` for ratios outside `[2^−10, 2^8)`, which XNNPACK does not take.
