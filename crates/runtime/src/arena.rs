@@ -120,7 +120,8 @@ fn blocks(cells: &[CellSize], steps: &[Use], input: usize, output: usize) -> (Ve
     block_of[input] = fresh(&mut blocks, input, 0);
     for (step, used) in steps.iter().enumerate() {
         let shared = used.inputs.first().map(|&operand| block_of[operand]).filter(|&block| {
-            let alike = blocks[block].code_type == cells[used.output].code_type && blocks[block].length == cells[used.output].length;
+            let alike =
+                blocks[block].code_type == cells[used.output].code_type && blocks[block].length == cells[used.output].length;
             // Another operand in the same place would be overwritten as well.
             let alone = used.inputs[1..].iter().all(|&other| block_of[other] != block);
             match used.reuse {

@@ -74,7 +74,13 @@ impl StepKernel {
 impl Plan {
     /// Plans a validated model; without a level, for the reference kernels.
     pub(crate) fn new(model: &IntegerModel, level: Option<Level>) -> Self {
-        let mut builder = Builder { model, lengths: lengths(model), cells: Vec::new(), of: vec![[None; 2]; model.values.len()], steps: Vec::new() };
+        let mut builder = Builder {
+            model,
+            lengths: lengths(model),
+            cells: Vec::new(),
+            of: vec![[None; 2]; model.values.len()],
+            steps: Vec::new(),
+        };
         let input = builder.define(model.input, level.is_some() && builder.is_read_channels_last(model.input));
         for index in 0..model.nodes.len() {
             match level {

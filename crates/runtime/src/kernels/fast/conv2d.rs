@@ -16,7 +16,7 @@ use crate::{model::ValueInfo, op, rules::Rules};
 
 /// A convolution with packed weights.
 #[derive(Debug)]
-pub(super) struct Conv2d {
+pub(crate) struct Conv2d {
     products: Products,
     frame: Frame,
     patches: Grid,
@@ -37,19 +37,23 @@ struct Grid {
 
 impl Patching for Grid {
     #[inline(always)]
-    fn start(&self, patch: usize) -> usize {
-        patch / self.w_out * self.steps[0] + patch % self.w_out * self.steps[1]
+    fn starts(&self, first: usize, starts: &mut [usize]) {
+        let (mut row, mut column) = (first / self.w_out, first % self.w_out);
+        for start in starts {
+            *start = row * self.steps[0] + column * self.steps[1];
+            column += 1;
+            if column == self.w_out {
+                (row, column) = (row + 1, 0);
+            }
+        }
     }
 }
 
 impl Conv2d {
     pub(super) fn new(level: Level, rules: Rules, op: &op::Conv2d, x: &ValueInfo, y: &ValueInfo) -> Self {
         let (c, [k_h, k_w]) = (op.c_in / op.groups, op.kernel);
-        let frame = Frame {
-            size: [x.shape[1], x.shape[2], x.shape[0]],
-            border: op.padding,
-            zero_point: x.qparams.zero_point as i8,
-        };
+        let frame =
+            Frame { size: [x.shape[1], x.shape[2], x.shape[0]], border: op.padding, zero_point: x.qparams.zero_point as i8 };
         let row = frame.framed()[1] * op.c_in;
         let weights = op.weights.codes.unpack();
         let at = |channel: usize, c_in: usize, ky: usize, kx: usize| weights[((channel * c + c_in) * k_h + ky) * k_w + kx];

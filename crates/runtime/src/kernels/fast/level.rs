@@ -6,9 +6,13 @@
 use alloc::{vec, vec::Vec};
 use core::fmt;
 
-use super::{portable::Portable, products::Blocks, scratch::{Scratch, ScratchSize}};
 #[cfg(all(target_arch = "x86_64", feature = "std"))]
 use super::x86::{Avx2, Avx512};
+use super::{
+    portable::Portable,
+    products::Blocks,
+    scratch::{Scratch, ScratchSize},
+};
 
 /// Channels of a block of weights; sums of so many channels are computed together.
 pub(crate) const LANES: usize = 16;

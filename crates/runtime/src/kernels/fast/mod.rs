@@ -29,7 +29,12 @@ pub use level::Level;
 pub(crate) use scratch::{Scratch, ScratchSize};
 
 use self::{
-    add::Add, avg_pool2d::AvgPool2d, conv2d::Conv2d, depthwise::Depthwise, linear::Linear, max_pool2d::MaxPool2d,
+    add::Add,
+    avg_pool2d::AvgPool2d,
+    conv2d::Conv2d,
+    depthwise::Depthwise,
+    linear::Linear,
+    max_pool2d::MaxPool2d,
     strided::{Strided, strides},
 };
 use super::reference::{self, Operand, Output};
@@ -61,11 +66,17 @@ pub(crate) enum Kernel {
     MaxPool2d(MaxPool2d),
     AvgPool2d(AvgPool2d),
     /// The codes of the first operand, confined.
-    Clamp { min: i8, max: i8 },
+    Clamp {
+        min: i8,
+        max: i8,
+    },
     /// The code that stands for each code of the first operand, that for −128 first.
     Table(Box<[i8; 256]>),
     /// Operands copied to their places; what none of them covers is `fill`.
-    Moves { moves: Vec<Strided>, fill: Option<i8> },
+    Moves {
+        moves: Vec<Strided>,
+        fill: Option<i8>,
+    },
 }
 
 /// Whether a value is an image whose two layouts differ.

@@ -65,7 +65,8 @@ impl Instructions for Portable {
                     for m in 0..M {
                         let [x0, x1] = rows[m][group];
                         for (lane, sum) in sums[m][n].iter_mut().enumerate() {
-                            let pair = i32::from(x0) * i32::from(weights[2 * lane]) + i32::from(x1) * i32::from(weights[2 * lane + 1]);
+                            let pair =
+                                i32::from(x0) * i32::from(weights[2 * lane]) + i32::from(x1) * i32::from(weights[2 * lane + 1]);
                             *sum = sum.wrapping_add(pair);
                         }
                     }

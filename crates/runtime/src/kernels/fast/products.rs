@@ -119,7 +119,10 @@ impl Products {
 
     /// Bytes that are allocated.
     pub(super) fn allocated(&self) -> usize {
-        self.blocks.allocated() + self.bias.capacity() * 4 * LANES + self.finish.allocated() + self.runs.capacity() * size_of::<usize>()
+        self.blocks.allocated()
+            + self.bias.capacity() * 4 * LANES
+            + self.finish.allocated()
+            + self.runs.capacity() * size_of::<usize>()
     }
 
     /// Codes that may be read behind the last operand.
@@ -128,8 +131,8 @@ impl Products {
 
 /// Where the patches of an image start and where their codes go.
 pub(super) trait Patching {
-    /// Start of a patch in the image.
-    fn start(&self, patch: usize) -> usize;
+    /// Writes the starts in the image of consecutive patches, from `first` on.
+    fn starts(&self, first: usize, starts: &mut [usize]);
 }
 
 /// All patches of one image, for the channels of one section.
@@ -154,9 +157,8 @@ impl<Code: Copy, P: Patching> Section<'_, Code, P> {
         let mut first = self.patches.start;
         while first < self.patches.end {
             let count = CHUNK.min(self.patches.end - first);
-            for (offset, start) in starts[..count].iter_mut().enumerate() {
-                *start = self.patching.start(first + offset) + self.offset;
-            }
+            self.patching.starts(first, &mut starts[..count]);
+            starts[..count].iter_mut().for_each(|start| *start += self.offset);
             let y = &mut y[(first - self.patches.start) * self.stride..];
             let mut block = 0;
             while block < self.products.blocks_each {

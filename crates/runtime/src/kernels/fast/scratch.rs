@@ -37,12 +37,7 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub(crate) fn new(size: ScratchSize) -> Self {
-        Self {
-            bytes: vec![0; size.bytes],
-            words: vec![0; size.words],
-            codes: vec![0; size.codes],
-            sums: vec![0; size.sums],
-        }
+        Self { bytes: vec![0; size.bytes], words: vec![0; size.words], codes: vec![0; size.codes], sums: vec![0; size.sums] }
     }
 
     /// Bytes that are allocated.
