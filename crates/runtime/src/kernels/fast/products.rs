@@ -221,10 +221,10 @@ impl<Code: Copy, P: Patching> Section<'_, Code, P> {
         }
         let patches = Patches { image: self.image, runs: &products.runs, groups: products.groups };
         let sums = instructions.sums(patches, starts, weights, bias);
-        for n in 0..N {
-            let channel = (block + n) * LANES;
-            for m in 0..rows {
-                let codes = products.finish.codes(first + n, &sums[m][n]);
+        for (m, sums) in sums[..rows].iter().enumerate() {
+            for (n, sums) in sums.iter().enumerate() {
+                let channel = (block + n) * LANES;
+                let codes = products.finish.codes(first + n, sums);
                 let to = &mut y[m * self.stride + self.index * products.channels + channel..];
                 match products.channels - channel {
                     LANES.. => to[..LANES].copy_from_slice(&codes),
