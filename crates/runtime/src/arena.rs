@@ -140,3 +140,143 @@ fn blocks(cells: &[CellSize], steps: &[Use], input: usize, output: usize) -> (Ve
     }
     (block_of, blocks)
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use proptest::{prelude::*, test_runner::RngSeed};
+
+    const INT8: CodeType = CodeType::Int8;
+
+    fn cells(lengths: &[usize]) -> Vec<CellSize> {
+        lengths.iter().map(|&length| CellSize { code_type: INT8, length }).collect()
+    }
+
+    fn step(inputs: &[usize], output: usize, reuse: Reuse) -> Use<'_> {
+        Use { inputs, output, reuse }
+    }
+
+    /// When each block is alive, and the codes of a type that are alive together at the worst time: no plan needs less.
+    fn lower_bound(cells: &[CellSize], steps: &[Use], input: usize, output: usize) -> [usize; 3] {
+        let (_, blocks) = blocks(cells, steps, input, output);
+        let mut bound = [0; 3];
+        for time in 0..=steps.len() + 1 {
+            let mut alive = [0; 3];
+            for block in blocks.iter().filter(|block| block.first <= time && time <= block.last) {
+                alive[index(block.code_type)] += block.length;
+            }
+            bound = core::array::from_fn(|kind| bound[kind].max(alive[kind]));
+        }
+        bound
+    }
+
+    #[test]
+    fn a_chain_takes_its_two_largest_neighbours() {
+        let steps = [step(&[0], 1, Reuse::Never), step(&[1], 2, Reuse::Never), step(&[2], 3, Reuse::Never)];
+        let arena = Arena::new(&cells(&[5, 7, 2, 1]), &steps, 0, 3);
+        assert_eq!(arena, Arena { offset: vec![7, 0, 7, 0], length: [12, 0, 0] });
+    }
+
+    #[test]
+    fn a_shortcut_keeps_its_place() {
+        // Cell 1 is read again by the addition, so neither 2 nor 3 may lie there.
+        let steps = [
+            step(&[0], 1, Reuse::Never),
+            step(&[1], 2, Reuse::Never),
+            step(&[2], 3, Reuse::Never),
+            step(&[3, 1], 4, Reuse::IfDead),
+        ];
+        let arena = Arena::new(&cells(&[4; 5]), &steps, 0, 4);
+        assert!(arena.offset[2] != arena.offset[1] && arena.offset[3] != arena.offset[1]);
+        assert_eq!(arena.offset[4], arena.offset[3], "the sum takes the place of its first operand");
+        assert_eq!(arena.length, [12, 0, 0]);
+    }
+
+    #[test]
+    fn nothing_overwrites_what_is_read_later() {
+        // Cell 1 is cell 0 in another shape, and cell 0 is read after cell 2 is defined from cell 1.
+        let steps = [step(&[0], 1, Reuse::Always), step(&[1], 2, Reuse::IfDead), step(&[0], 3, Reuse::Never)];
+        let arena = Arena::new(&cells(&[4; 4]), &steps, 0, 3);
+        assert_eq!(arena.offset[1], arena.offset[0]);
+        assert_ne!(arena.offset[2], arena.offset[0]);
+        // An operand in both places is in neither overwritten.
+        let arena = Arena::new(&cells(&[4; 2]), &[step(&[0, 0], 1, Reuse::IfDead)], 0, 1);
+        assert_ne!(arena.offset[1], arena.offset[0]);
+    }
+
+    #[test]
+    fn the_output_is_never_overwritten() {
+        // The output is cell 1; cells 2 and 3 come after it.
+        let steps = [step(&[0], 1, Reuse::Never), step(&[1], 2, Reuse::IfDead), step(&[2, 2], 3, Reuse::Never)];
+        let arena = Arena::new(&cells(&[4; 4]), &steps, 0, 1);
+        assert!(arena.offset[2] != arena.offset[1] && arena.offset[3] != arena.offset[1]);
+    }
+
+    /// Cells with lengths and types, and for each step its operands among the cells before, and whether it overwrites.
+    fn problem() -> impl Strategy<Value = (Vec<CellSize>, Vec<(Vec<usize>, Reuse)>)> {
+        let cell = (1usize..50, prop::sample::select(vec![CodeType::Int8, CodeType::Int16, CodeType::Int32]));
+        let reuse = prop::sample::select(vec![Reuse::Never, Reuse::IfDead, Reuse::Always]);
+        (1usize..20).prop_flat_map(move |steps| {
+            let operands = prop::collection::vec(any::<prop::sample::Index>(), 1..4);
+            let steps = prop::collection::vec((operands, reuse.clone()), steps);
+            (prop::collection::vec(cell.clone(), 21), steps).prop_map(|(sizes, steps)| {
+                let mut cells: Vec<CellSize> =
+                    sizes.into_iter().map(|(length, code_type)| CellSize { code_type, length }).take(steps.len() + 1).collect();
+                let step = |(index, (operands, reuse)): (usize, (Vec<prop::sample::Index>, Reuse))| {
+                    let operands: Vec<usize> = operands.iter().map(|operand| operand.index(index + 1)).collect();
+                    // The same codes in the same place have one length and type; a step that overwrites often has.
+                    if reuse != Reuse::Never {
+                        cells[index + 1] = cells[operands[0]];
+                    }
+                    (operands, reuse)
+                };
+                let steps = steps.into_iter().enumerate().map(step).collect();
+                (cells, steps)
+            })
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(20_261_124), ..ProptestConfig::with_cases(3000) })]
+
+        #[test]
+        fn cells_survive_until_they_are_read((cells, steps) in problem()) {
+            let steps: Vec<Use> =
+                steps.iter().enumerate().map(|(index, (inputs, reuse))| step(inputs, index + 1, *reuse)).collect();
+            let output = steps.len();
+            let arena = Arena::new(&cells, &steps, 0, output);
+            // Every place remembers which cell was written there last; a cell in the place of another takes its codes over.
+            let mut owner: [Vec<usize>; 3] = arena.length.map(|length| vec![usize::MAX; length]);
+            let place = |cell: usize| (index(cells[cell].code_type), arena.offset[cell]..arena.offset[cell] + cells[cell].length);
+            let mut same: Vec<usize> = (0..cells.len()).collect();
+            let (kind, range) = place(0);
+            owner[kind][range].fill(0);
+            for used in &steps {
+                for &operand in used.inputs {
+                    let (kind, range) = place(operand);
+                    prop_assert!(owner[kind][range].iter().all(|&owner| owner == same[operand]), "cell {} is gone", operand);
+                }
+                if used.reuse == Reuse::Always {
+                    same[used.output] = same[used.inputs[0]];
+                } else {
+                    let (kind, range) = place(used.output);
+                    for &operand in used.inputs.iter().skip(usize::from(used.reuse == Reuse::IfDead)) {
+                        let (operand_kind, operand) = place(operand);
+                        let apart = kind != operand_kind || operand.end <= range.start || range.end <= operand.start;
+                        prop_assert!(apart, "the result lies on an operand");
+                    }
+                    owner[kind][range].fill(used.output);
+                }
+            }
+            let (kind, range) = place(output);
+            prop_assert!(owner[kind][range].iter().all(|&owner| owner == same[output]), "the output is gone");
+            let bound = lower_bound(&cells, &steps, 0, output);
+            for kind in 0..3 {
+                prop_assert!(arena.length[kind] >= bound[kind]);
+                prop_assert!(arena.length[kind] <= 2 * bound[kind], "{:?} for {:?}", arena.length, bound);
+            }
+        }
+    }
+}

@@ -109,12 +109,18 @@ impl Codes {
         }
     }
 
-    /// Makes room for `additional` more codes; whether there was memory.
-    pub(crate) fn try_reserve(&mut self, additional: usize) -> bool {
-        match self {
-            Self::Int8(codes) => codes.try_reserve_exact(additional).is_ok(),
-            Self::Int16(codes) => codes.try_reserve_exact(additional).is_ok(),
-            Self::Int32(codes) => codes.try_reserve_exact(additional).is_ok(),
+    /// As [`Codes::zeros`], or `None` where there is no memory.
+    pub(crate) fn try_zeros(code_type: CodeType, length: usize) -> Option<Self> {
+        fn zeros<T: Clone + Default>(length: usize) -> Option<Vec<T>> {
+            let mut codes = Vec::new();
+            codes.try_reserve_exact(length).ok()?;
+            codes.resize(length, T::default());
+            Some(codes)
+        }
+        match code_type {
+            CodeType::Int8 => zeros(length).map(Self::Int8),
+            CodeType::Int16 => zeros(length).map(Self::Int16),
+            CodeType::Int32 => zeros(length).map(Self::Int32),
         }
     }
 
@@ -236,6 +242,25 @@ impl<'a> CodesRef<'a> {
 }
 
 impl CodesMut<'_> {
+    /// The first `length` codes, and those behind them. Panics past the end.
+    #[cfg(feature = "threads")]
+    pub(crate) fn split_at(self, length: usize) -> (Self, Self) {
+        match self {
+            Self::Int8(codes) => {
+                let (codes, rest) = codes.split_at_mut(length);
+                (Self::Int8(codes), Self::Int8(rest))
+            }
+            Self::Int16(codes) => {
+                let (codes, rest) = codes.split_at_mut(length);
+                (Self::Int16(codes), Self::Int16(rest))
+            }
+            Self::Int32(codes) => {
+                let (codes, rest) = codes.split_at_mut(length);
+                (Self::Int32(codes), Self::Int32(rest))
+            }
+        }
+    }
+
     /// `length` codes from `start` on. Panics past the end.
     pub(crate) fn slice(&mut self, start: usize, length: usize) -> CodesMut<'_> {
         match self {

@@ -8,9 +8,9 @@ use alloc::{vec, vec::Vec};
 use core::fmt;
 
 use crate::{
-    codes::{CodeType, Codes, CodesRef},
+    codes::{CodeType, Codes, CodesMut, CodesRef},
     error::ModelError,
-    forward::{forward, row_major},
+    forward::{forward, leave},
     kernels::fast::Level,
     memory::Memory,
     model::IntegerModel,
@@ -104,7 +104,6 @@ pub struct Engine<'a> {
     plan: Plan,
     /// One for each thread.
     memories: Vec<Memory>,
-    #[cfg(feature = "threads")]
     threads: usize,
 }
 
@@ -149,13 +148,7 @@ impl<'a> Engine<'a> {
 
     fn planned(model: &'a IntegerModel, plan: Plan) -> Self {
         let memories = vec![Memory::new(&plan, 1)];
-        Self {
-            model,
-            plan,
-            memories,
-            #[cfg(feature = "threads")]
-            threads: 1,
-        }
+        Self { model, plan, memories, threads: 1 }
     }
 
     /// Uses so many threads, at least 1, where there is enough to do; the codes are the same.
@@ -194,21 +187,15 @@ impl<'a> Engine<'a> {
             return Err(RunError::InputLength { sample: input.length, found: codes.len() });
         }
         let samples = codes.len() / input.length;
-        let mut result = Codes::zeros(output.code_type, 0);
-        if samples.checked_mul(output.length).is_none_or(|total| !result.try_reserve(total)) {
+        let result = samples.checked_mul(output.length).and_then(|total| Codes::try_zeros(output.code_type, total));
+        let Some(mut result) = result else {
             return Err(RunError::OutputSize { sample: output.length, found: samples });
-        }
-        let at_once = Memory::best_samples(&self.plan, samples);
-        if self.memories[0].samples < at_once {
-            self.memories[0] = Memory::new(&self.plan, at_once);
-        }
-        for first in (0..samples).step_by(at_once) {
-            let count = at_once.min(samples - first);
-            let memory = &mut self.memories[0];
-            forward(self.model, &self.plan, memory, count, codes.slice(first * input.length, count * input.length), |_, _| ());
-            result.extend(
-                row_major(self.model, &self.plan, self.plan.output, memory.get(&self.plan, self.plan.output, count)).as_ref(),
-            );
+        };
+        match self.threads.min(samples) {
+            0 => {}
+            #[cfg(feature = "threads")]
+            2.. => self.compute_apart(self.threads.min(samples), codes, result.view_mut()),
+            _ => compute(self.model, &self.plan, &mut self.memories[0], codes, result.view_mut()),
         }
         Ok(result)
     }
@@ -229,14 +216,59 @@ impl<'a> Engine<'a> {
         values[self.model.input.0] = codes.to_owned();
         let (model, plan) = (self.model, &self.plan);
         forward(model, plan, &mut self.memories[0], 1, codes, |cell, codes| {
-            values[plan.cells[cell].value] = row_major(model, plan, cell, codes).into_owned();
+            let mut value = Codes::zeros(codes.code_type(), codes.len());
+            leave(model, plan, cell, codes, &mut value.view_mut());
+            values[plan.cells[cell].value] = value;
         });
         Ok(values)
+    }
+
+    /// Computes about as many samples on each thread.
+    #[cfg(feature = "threads")]
+    fn compute_apart(&mut self, threads: usize, codes: CodesRef, result: CodesMut) {
+        extern crate std;
+
+        let (model, plan) = (self.model, &self.plan);
+        let [sample, output] = [plan.input, plan.output].map(|cell| plan.cells[cell].length);
+        let samples = codes.len() / sample;
+        while self.memories.len() < threads {
+            self.memories.push(Memory::new(plan, 1));
+        }
+        std::thread::scope(|scope| {
+            let (mut rest, mut start) = (result, 0);
+            for (index, memory) in self.memories[..threads].iter_mut().enumerate() {
+                let end = samples * (index + 1) / threads;
+                let (part, behind) = rest.split_at((end - start) * output);
+                let codes = codes.slice(start * sample, (end - start) * sample);
+                (rest, start) = (behind, end);
+                // The last part is this thread's own.
+                if index + 1 < threads {
+                    scope.spawn(move || compute(model, plan, memory, codes, part));
+                } else {
+                    compute(model, plan, memory, codes, part);
+                }
+            }
+        });
     }
 
     fn check_type(&self, codes: CodesRef) -> Result<(), RunError> {
         let (expected, found) = (self.model.input_info().code_type, codes.code_type());
         if expected == found { Ok(()) } else { Err(RunError::CodeType { expected, found }) }
+    }
+}
+
+/// Computes a whole number of samples, some at a time.
+fn compute(model: &IntegerModel, plan: &Plan, memory: &mut Memory, codes: CodesRef, mut result: CodesMut) {
+    let [sample, output] = [plan.input, plan.output].map(|cell| plan.cells[cell].length);
+    let samples = codes.len() / sample;
+    let at_once = Memory::best_samples(plan, samples);
+    if memory.samples < at_once {
+        *memory = Memory::new(plan, at_once);
+    }
+    for first in (0..samples).step_by(at_once) {
+        let count = at_once.min(samples - first);
+        forward(model, plan, memory, count, codes.slice(first * sample, count * sample), |_, _| ());
+        leave(model, plan, plan.output, memory.get(plan, plan.output, count), &mut result.slice(first * output, count * output));
     }
 }
 

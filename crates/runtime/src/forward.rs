@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::{
-    codes::{Codes, CodesMut, CodesRef},
+    codes::{CodesMut, CodesRef},
     kernels::{
         fast,
         reference::{self, Operand, Output},
@@ -75,38 +75,14 @@ fn compute(model: &IntegerModel, plan: &Plan, memory: &mut Memory, samples: usiz
     }
 }
 
-/// Codes of any number of samples of a cell in the order of the value's shape, where they stand otherwise; borrowed where not.
-pub(crate) enum Ordered<'a> {
-    AsTheyStand(CodesRef<'a>),
-    Moved(Codes),
-}
-
-impl Ordered<'_> {
-    pub(crate) fn as_ref(&self) -> CodesRef<'_> {
-        match self {
-            Self::AsTheyStand(codes) => *codes,
-            Self::Moved(codes) => codes.view(),
-        }
-    }
-
-    pub(crate) fn into_owned(self) -> Codes {
-        match self {
-            Self::AsTheyStand(codes) => codes.to_owned(),
-            Self::Moved(codes) => codes,
-        }
-    }
-}
-
-/// Brings the codes of a cell to the order of the value's shape.
-pub(crate) fn row_major<'a>(model: &IntegerModel, plan: &Plan, cell: usize, codes: CodesRef<'a>) -> Ordered<'a> {
-    match (codes, plan.level) {
-        (CodesRef::Int8(codes), Some(level)) if plan.cells[cell].channels_last => {
-            let mut moved = alloc::vec![0; codes.len()];
+/// Writes the codes of a cell, of any number of samples, in the order of the value's shape.
+pub(crate) fn leave(model: &IntegerModel, plan: &Plan, cell: usize, codes: CodesRef, to: &mut CodesMut) {
+    match (codes, to, plan.level) {
+        (CodesRef::Int8(codes), CodesMut::Int8(to), Some(level)) if plan.cells[cell].channels_last => {
             let kernel = fast::to_row_major(&model.values[plan.cells[cell].value]);
             let samples = codes.len() / plan.cells[cell].length;
-            kernel.compute(level, &mut fast::Scratch::default(), samples, |_| codes, &mut moved);
-            Ordered::Moved(Codes::Int8(moved))
+            kernel.compute(level, &mut fast::Scratch::default(), samples, |_| codes, to);
         }
-        _ => Ordered::AsTheyStand(codes),
+        (codes, to, _) => to.copy_from(codes),
     }
 }

@@ -6,7 +6,6 @@
 use alloc::{vec, vec::Vec};
 
 use crate::{
-    arena,
     codes::{CodeType, CodesMut, CodesRef},
     kernels::fast::Scratch,
     plan::{Cell, Plan},
@@ -153,11 +152,5 @@ impl Memory {
     pub(crate) fn best_samples(plan: &Plan, wanted: usize) -> usize {
         let [int8, int16, int32] = plan.arena.length;
         (Self::NEAR / (int8 + 2 * int16 + 4 * int32).max(1)).clamp(1, 16).min(wanted).max(1)
-    }
-
-    /// The index of a type's buffer is the arena's.
-    #[cfg(test)]
-    pub(crate) fn length(&self, code_type: CodeType) -> usize {
-        [self.int8.len(), self.int16.len(), self.int32.len()][arena::index(code_type)]
     }
 }

@@ -3,8 +3,8 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use qat_runtime::{
-    AvgPool2d, Clamp, Conv2d, Elementwise, IntegerModel, Linear, MaxPool2d, Node, Op, PackedCodes, QParams, Rules, ValueId,
-    ValueInfo, Weights,
+    AvgPool2d, Clamp, Concat, Conv2d, Elementwise, IntegerModel, Linear, MaxPool2d, Node, Op, PackedCodes, Pad, QParams,
+    ResizeNearest, Rules, Slice, Transpose, ValueId, ValueInfo, Weights,
 };
 
 /// A generator of one 64-bit state (xorshift64*), so that tests need no dependency and repeat everywhere.
@@ -245,5 +245,81 @@ pub fn lenet_wide(seed: u64) -> IntegerModel {
     let x = b.flatten(x);
     let x = b.linear(x, 128, true);
     b.linear(x, 10, false);
+    b.model
+}
+
+/// A chain of operations, each drawn at random; not every rules define all of them.
+pub fn chain(random: &mut Random) -> IntegerModel {
+    let below = |random: &mut Random, limit: usize| random.range(0, limit as i64 - 1) as usize;
+    let shape = [1 + below(random, 20), 1 + below(random, 9), 1 + below(random, 9)];
+    let mut b = Builder::new(&shape, random.next());
+    b.model.rules = Rules::NAMES[below(random, Rules::NAMES.len())].1;
+    let mut x = ValueId(0);
+    for _ in 0..1 + below(random, 6) {
+        let shape = b.shape(x);
+        let rank = shape.len();
+        let image = rank == 3;
+        x = match below(random, 12) {
+            0 | 1 if image => {
+                let (c_out, kernel) = (1 + below(random, 24), 1 + below(random, 3));
+                b.conv2d(x, c_out, kernel, 1 + below(random, 2), 1, random.next() % 2 == 0)
+            }
+            2 if image => {
+                let kernel = 1 + below(random, 2.min(shape[1]).min(shape[2]));
+                let op = MaxPool2d { kernel: [kernel; 2], stride: [1 + below(random, 2); 2], padding: [0; 4], dilation: [1, 1] };
+                let shape = op.output_shape(&shape).expect("the window fits");
+                b.node(Op::MaxPool2d(op), &[x], &shape, true)
+            }
+            3 if image => {
+                let kernel = 1 + below(random, shape[1].min(shape[2]));
+                b.avg_pool2d(x, kernel)
+            }
+            4 if image && shape.iter().product::<usize>() < 2000 => {
+                let op = ResizeNearest { factor: [1 + below(random, 3), 1 + below(random, 3)] };
+                let shape = op.output_shape(&shape).expect("an image");
+                b.node(Op::ResizeNearest(op), &[x], &shape, true)
+            }
+            5 => {
+                let mut permutation: Vec<usize> = (0..rank).collect();
+                for axis in (1..rank).rev() {
+                    permutation.swap(axis, below(random, axis + 1));
+                }
+                let op = Transpose { permutation };
+                let shape = op.output_shape(&shape).expect("a permutation");
+                b.node(Op::Transpose(op), &[x], &shape, true)
+            }
+            6 if shape.iter().product::<usize>() < 2000 => {
+                let mut sides = || (0..rank).map(|_| below(random, 3)).collect();
+                let op = Pad { before: sides(), after: sides() };
+                let shape = op.output_shape(&shape).expect("the rank fits");
+                b.node(Op::Pad(op), &[x], &shape, true)
+            }
+            7 => {
+                let start: Vec<usize> = shape.iter().map(|&size| below(random, size)).collect();
+                let end = (0..rank).map(|axis| start[axis] + 1 + below(random, shape[axis] - start[axis])).collect();
+                let op = Slice { start, end, step: (0..rank).map(|_| 1 + below(random, 3)).collect() };
+                let shape = op.output_shape(&shape).expect("the box lies inside");
+                b.node(Op::Slice(op), &[x], &shape, true)
+            }
+            8 => {
+                let op = Concat { axis: below(random, rank) };
+                let shape = op.output_shape(&[&shape, &shape]).expect("equal shapes");
+                b.node(Op::Concat(op), &[x, x], &shape, true)
+            }
+            9 => {
+                let sizes = [vec![shape.iter().product()], vec![shape[0], shape[1..].iter().product()], {
+                    let mut turned = shape.clone();
+                    turned.reverse();
+                    turned
+                }];
+                b.node(Op::Reshape, &[x], &sizes[below(random, 3)], true)
+            }
+            10 => {
+                let (low, high) = (random.range(-128, 127) as i16, random.range(-128, 127) as i16);
+                b.node(Op::Clamp(Clamp { min: low.min(high), max: low.max(high) }), &[x], &shape, true)
+            }
+            _ => b.node(Op::Add(Elementwise { clamp: Clamp::INT8 }), &[x, ValueId(x.0)], &shape, false),
+        };
+    }
     b.model
 }

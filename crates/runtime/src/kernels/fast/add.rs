@@ -12,7 +12,7 @@ use crate::{
 
 /// The constants of `rne(fma(u_a, r_a, fma(u_b, r_b, fixed))) − 128`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Add {
+pub(crate) struct Add {
     ratio_a: f32,
     ratio_b: f32,
     fixed: f32,

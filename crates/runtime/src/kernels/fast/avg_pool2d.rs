@@ -13,7 +13,7 @@ use crate::{
 
 /// An average pool.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AvgPool2d {
+pub(crate) struct AvgPool2d {
     op: op::AvgPool2d,
     is_global: bool,
     /// `[c, h, w]`.

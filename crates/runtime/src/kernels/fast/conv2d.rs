@@ -16,7 +16,7 @@ use crate::{model::ValueInfo, op, rules::Rules, sum_rule::SumRule};
 
 /// A convolution with packed weights.
 #[derive(Debug)]
-pub(super) struct Conv2d {
+pub(crate) struct Conv2d {
     products: Products,
     frame: Frame,
     patches: Grid,
@@ -37,8 +37,15 @@ struct Grid {
 
 impl Patching for Grid {
     #[inline(always)]
-    fn start(&self, patch: usize) -> usize {
-        patch / self.w_out * self.steps[0] + patch % self.w_out * self.steps[1]
+    fn starts(&self, first: usize, starts: &mut [usize]) {
+        let (mut row, mut column) = (first / self.w_out, first % self.w_out);
+        for start in starts {
+            *start = row * self.steps[0] + column * self.steps[1];
+            column += 1;
+            if column == self.w_out {
+                (row, column) = (row + 1, 0);
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{model::ValueInfo, op, rules::Rules, sum_rule::SumRule};
 
 /// A convolution whose groups are single channels, in and out.
 #[derive(Debug)]
-pub(super) struct Depthwise {
+pub(crate) struct Depthwise {
     /// For each block of channels and each tap, the weights of the channels.
     weights: Vec<[i16; LANES]>,
     /// `b − (z + 128) · Σ w`, as in `products`.

@@ -13,7 +13,7 @@ use crate::{model::ValueInfo, op, rules::Rules, sum_rule::SumRule};
 
 /// A fully connected layer with packed weights.
 #[derive(Debug)]
-pub(super) struct Linear {
+pub(crate) struct Linear {
     products: Products,
     /// Rows of one sample.
     rows: usize,
@@ -27,8 +27,10 @@ struct Rows(usize);
 
 impl Patching for Rows {
     #[inline(always)]
-    fn start(&self, patch: usize) -> usize {
-        patch * self.0
+    fn starts(&self, first: usize, starts: &mut [usize]) {
+        for (offset, start) in starts.iter_mut().enumerate() {
+            *start = (first + offset) * self.0;
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{model::ValueInfo, op};
 
 /// A max pool.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MaxPool2d {
+pub(crate) struct MaxPool2d {
     op: op::MaxPool2d,
     /// `[c, h, w]`.
     x: [usize; 3],

@@ -211,17 +211,11 @@ impl Kernel {
         input: impl Fn(usize) -> &'a [i8],
         y: &mut [i8],
     ) {
-        let mut each = |scratch: &mut Scratch, compute: &dyn Fn(&mut Scratch, &[i8], &mut [i8])| {
-            let x = input(0);
-            for (x, y) in x.chunks_exact(x.len() / samples).zip(y.chunks_exact_mut(y.len() / samples)) {
-                compute(scratch, x, y);
-            }
-        };
         match self {
-            Self::Conv2d(conv) => each(scratch, &|scratch, x, y| conv.compute(level, scratch, x, y)),
-            Self::Depthwise(conv) => each(scratch, &|scratch, x, y| conv.compute(level, scratch, x, y)),
-            Self::MaxPool2d(pool) => each(scratch, &|scratch, x, y| pool.compute(level, scratch, x, y)),
-            Self::AvgPool2d(pool) => each(scratch, &|scratch, x, y| pool.compute(level, scratch, x, y)),
+            Self::Conv2d(conv) => each(input(0), y, samples, |x, y| conv.compute(level, scratch, x, y)),
+            Self::Depthwise(conv) => each(input(0), y, samples, |x, y| conv.compute(level, scratch, x, y)),
+            Self::MaxPool2d(pool) => each(input(0), y, samples, |x, y| pool.compute(level, scratch, x, y)),
+            Self::AvgPool2d(pool) => each(input(0), y, samples, |x, y| pool.compute(level, scratch, x, y)),
             Self::Linear(linear) => linear.compute(level, scratch, input(0), y),
             Self::Add(add) => add.compute(level, input(1), y),
             Self::Clamp { min, max } => level.run(|| confine(*min, *max, y)),
@@ -230,15 +224,18 @@ impl Kernel {
                 if let Some(fill) = fill {
                     y.fill(*fill);
                 }
-                let length = y.len() / samples;
                 for (operand, moves) in moves.iter().enumerate() {
-                    let x = input(operand);
-                    for (x, y) in x.chunks_exact(x.len() / samples).zip(y.chunks_exact_mut(length)) {
-                        moves.compute(x, y);
-                    }
+                    each(input(operand), y, samples, |x, y| moves.compute(x, y));
                 }
             }
         }
+    }
+}
+
+/// Calls `compute` with the codes of each sample.
+fn each(x: &[i8], y: &mut [i8], samples: usize, mut compute: impl FnMut(&[i8], &mut [i8])) {
+    for (x, y) in x.chunks_exact(x.len() / samples).zip(y.chunks_exact_mut(y.len() / samples)) {
+        compute(x, y);
     }
 }
 

@@ -131,8 +131,8 @@ impl Products {
 
 /// Where the patches of an image start and where their codes go.
 pub(super) trait Patching {
-    /// Start of a patch in the image.
-    fn start(&self, patch: usize) -> usize;
+    /// Writes the starts in the image of consecutive patches, from `first` on.
+    fn starts(&self, first: usize, starts: &mut [usize]);
 }
 
 /// All patches of one image, for the channels of one section.
@@ -157,9 +157,8 @@ impl<Code: Copy, P: Patching> Section<'_, Code, P> {
         let mut first = self.patches.start;
         while first < self.patches.end {
             let count = CHUNK.min(self.patches.end - first);
-            for (offset, start) in starts[..count].iter_mut().enumerate() {
-                *start = self.patching.start(first + offset) + self.offset;
-            }
+            self.patching.starts(first, &mut starts[..count]);
+            starts[..count].iter_mut().for_each(|start| *start += self.offset);
             let y = &mut y[(first - self.patches.start) * self.stride..];
             let mut block = 0;
             while block < self.products.blocks_each {
@@ -222,10 +221,10 @@ impl<Code: Copy, P: Patching> Section<'_, Code, P> {
         }
         let patches = Patches { image: self.image, runs: &products.runs, groups: products.groups };
         let sums = instructions.sums(patches, starts, weights, bias);
-        for n in 0..N {
-            let channel = (block + n) * LANES;
-            for m in 0..rows {
-                let codes = products.finish.codes(first + n, &sums[m][n]);
+        for (m, sums) in sums[..rows].iter().enumerate() {
+            for (n, sums) in sums.iter().enumerate() {
+                let channel = (block + n) * LANES;
+                let codes = products.finish.codes(first + n, sums);
                 let to = &mut y[m * self.stride + self.index * products.channels + channel..];
                 match products.channels - channel {
                     LANES.. => to[..LANES].copy_from_slice(&codes),

@@ -4,7 +4,7 @@ use alloc::{vec, vec::Vec};
 
 /// Nested loops that copy one code each, or a block where codes stand side by side.
 #[derive(Clone, Debug)]
-pub(super) struct Strided {
+pub(crate) struct Strided {
     /// Loops, outermost first: count, distance in the input, distance in the output.
     loops: Vec<[usize; 3]>,
     /// First code in the input and in the output.
