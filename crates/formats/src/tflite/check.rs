@@ -236,10 +236,9 @@ fn check_tensor(model: &Model, tensor: &Tensor, path: &str) -> Result<(), CheckE
     if !signature.is_empty() && (signature.len() != tensor.shape.len() || signature.iter().any(|&size| size < -1)) {
         return Err(shape_error());
     }
-    let found = model.data(tensor).len();
-    if found != 0 && tensor.r#type.bits().is_some() && !tensor.unread.contains(&Tensor::SPARSITY) {
-        let expected = tensor.byte_count().ok_or_else(shape_error)?;
-        if expected != found {
+    if tensor.r#type.bits().is_some() {
+        let (expected, found) = (tensor.byte_count().ok_or_else(shape_error)?, model.data(tensor).len());
+        if found != 0 && expected != found && !tensor.unread.contains(&Tensor::SPARSITY) {
             return Err(CheckError::Length { path: path.to_owned(), shape: tensor.shape.clone(), expected, found });
         }
     }
