@@ -50,3 +50,28 @@ fn every_truncation_of_a_python_file_inside_its_graph_is_refused() {
         assert!(onnx::read(&FILE[..length]).is_err(), "a prefix of {length} of {} bytes was read", FILE.len());
     }
 }
+
+/// The models of the `onnx` package's own tests, one for each case of each operator. Needs `QAT_PYTHON`.
+#[test]
+fn every_node_test_of_the_onnx_package_is_read() {
+    let Some(python) = std::env::var_os("QAT_PYTHON") else {
+        eprintln!("skipped: QAT_PYTHON is not set");
+        return;
+    };
+    let script = "import onnx, os; print(os.path.join(os.path.dirname(onnx.__file__), 'backend/test/data'))";
+    let output = std::process::Command::new(python).args(["-c", script]).output().expect("python runs");
+    let root = String::from_utf8(output.stdout).unwrap();
+    let mut count = 0;
+    for suite in ["node", "simple"] {
+        for case in std::fs::read_dir(std::path::Path::new(root.trim()).join(suite)).expect("onnx 1.22.0 has its test data") {
+            let path = case.unwrap().path().join("model.onnx");
+            let bytes = std::fs::read(&path).unwrap();
+            let model = onnx::read(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            // Some hold NaN, which no model equals; the bytes are compared.
+            let written = onnx::write(&model);
+            assert_eq!(onnx::write(&onnx::read(&written).unwrap()), written, "{}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 1000, "{count} models");
+}
