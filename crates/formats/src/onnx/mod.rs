@@ -21,7 +21,7 @@ mod schema;
 mod write;
 
 pub use external::ExternalData;
-pub use read::{ReadError, read};
+pub use read::{ReadError, read, read_tensor};
 pub use schema::{
     Attribute, AttributeKind, DataType, Dimension, DimensionValue, Function, Graph, Model, Node, OperatorSetId, SparseTensor,
     StringStringEntry, Tensor, TensorShape, TensorType, Type, ValueInfo,

@@ -17,8 +17,10 @@ use super::schema::{Attribute, DataType, DimensionValue, Function, Graph, Model,
 #[non_exhaustive]
 pub enum ReadError {
     /// The bytes are no protobuf message of this schema: not ONNX, cut short, or changed.
-    #[error("ONNX file: expected a ModelProto message, found {length} bytes that are not one ({source})")]
+    #[error("ONNX file: expected a {message} message, found {length} bytes that are not one ({source})")]
     Decode {
+        /// The schema's name of the message.
+        message: &'static str,
         /// Length of the file in bytes.
         length: usize,
         /// Where decoding stopped.
@@ -149,7 +151,7 @@ pub enum ReadError {
 /// multiple of `bytes.len()`.
 pub fn read(bytes: &[u8]) -> Result<Model, ReadError> {
     let length = bytes.len();
-    let model = Model::decode(bytes).map_err(|source| ReadError::Decode { length, source })?;
+    let model = Model::decode(bytes).map_err(|source| ReadError::Decode { message: "ModelProto", length, source })?;
     let graph = model.graph.as_ref().ok_or(ReadError::Missing { part: "a graph", length })?;
     if model.opset_import.is_empty() {
         return Err(ReadError::Missing { part: "an operator set (opset_import)", length });
@@ -158,6 +160,18 @@ pub fn read(bytes: &[u8]) -> Result<Model, ReadError> {
     model.functions.iter().try_for_each(check_function)?;
     check_names(&model)?;
     Ok(model)
+}
+
+/// Reads the bytes of a `.pb` file that holds one tensor, as test cases of ONNX have for inputs and outputs.
+///
+/// # Errors
+///
+/// [`ReadError`] for bytes that are no tensor, or whose elements do not fill its shape.
+pub fn read_tensor(bytes: &[u8]) -> Result<Tensor, ReadError> {
+    let decode_error = |source| ReadError::Decode { message: "TensorProto", length: bytes.len(), source };
+    let tensor = Tensor::decode(bytes).map_err(decode_error)?;
+    check_tensor(&tensor)?;
+    Ok(tensor)
 }
 
 fn check_graph(graph: &Graph) -> Result<(), ReadError> {
