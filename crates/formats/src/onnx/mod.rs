@@ -15,6 +15,7 @@
 //! ```
 
 mod external;
+mod memory;
 mod names;
 mod read;
 mod schema;

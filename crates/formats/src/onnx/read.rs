@@ -9,6 +9,7 @@ use prost::Message;
 use thiserror::Error;
 
 use super::external::ExternalData;
+use super::memory::memory;
 use super::names::check_names;
 use super::schema::{Attribute, DataType, DimensionValue, Function, Graph, Model, Node, SparseTensor, Tensor, ValueInfo};
 
@@ -25,6 +26,16 @@ pub enum ReadError {
         length: usize,
         /// Where decoding stopped.
         source: prost::DecodeError,
+    },
+    /// The messages of the file are so many and so empty that they take more memory than a file of its length may ask for.
+    #[error("ONNX file: expected a model of at most {limit} bytes in a file of {length}, found one of {found}")]
+    Budget {
+        /// Memory that this file may ask for, in bytes.
+        limit: usize,
+        /// Memory that its messages take, in bytes.
+        found: usize,
+        /// Length of the file in bytes.
+        length: usize,
     },
     /// A message lacks a part that every ONNX file has.
     #[error("ONNX file: expected {part}, found none among {length} bytes")]
@@ -132,6 +143,13 @@ pub enum ReadError {
     },
 }
 
+/// Memory that a file may ask for, for each of its bytes. The files of the `onnx` package's tests, which are little but structure,
+/// ask for up to 17 bytes.
+const MEMORY_PER_BYTE: usize = 32;
+
+/// Memory that any file may ask for, so that one that is cut short near its start is told so.
+const MEMORY_AT_LEAST: usize = 4096;
+
 /// Reads the bytes of an `.onnx` file.
 ///
 /// The model has a graph and at least one operator set, and in nested graphs and functions too:
@@ -147,10 +165,14 @@ pub enum ReadError {
 ///
 /// # Errors
 ///
-/// [`ReadError`] for bytes that are no ONNX model, are cut short, or contradict themselves. Memory use is bounded by a constant
-/// multiple of `bytes.len()`.
+/// [`ReadError`] for bytes that are no ONNX model, are cut short, or contradict themselves, and for a model that takes more than 32
+/// bytes of memory for each of the file's.
 pub fn read(bytes: &[u8]) -> Result<Model, ReadError> {
     let length = bytes.len();
+    let (limit, found) = (length.saturating_mul(MEMORY_PER_BYTE).saturating_add(MEMORY_AT_LEAST), memory(bytes));
+    if found > limit {
+        return Err(ReadError::Budget { limit, found, length });
+    }
     let model = Model::decode(bytes).map_err(|source| ReadError::Decode { message: "ModelProto", length, source })?;
     let graph = model.graph.as_ref().ok_or(ReadError::Missing { part: "a graph", length })?;
     if model.opset_import.is_empty() {
@@ -510,6 +532,17 @@ mod tests {
             let error = with_dimension(size).unwrap_err();
             assert!(matches!(error, ReadError::Dimension { found, .. } if found == size), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_of_nothing_but_empty_messages_is_refused() {
+        let with_nodes = |count| {
+            let graph = Graph { node: vec![Node::default().with(Attribute::default()); count], ..Graph::default() };
+            read(&write(&Model { graph: Some(graph), ..model() }))
+        };
+        assert_eq!(with_nodes(2).map(|_| ()), Ok(()));
+        let error = with_nodes(1000).unwrap_err();
+        assert!(matches!(error, ReadError::Budget { limit, length, .. } if limit == 32 * length + 4096), "{error}");
     }
 
     #[test]

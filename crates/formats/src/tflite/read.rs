@@ -141,8 +141,8 @@ pub enum ReadError {
 ///
 /// # Errors
 ///
-/// [`ReadError`] for bytes that are no TFLite model, are cut short, or contradict themselves. Memory use is bounded by a constant
-/// multiple of `bytes.len()`.
+/// [`ReadError`] for bytes that are no TFLite model, are cut short, or contradict themselves, and for a model that takes more than
+/// 32 bytes of memory for each of the file's.
 pub fn read(bytes: &[u8]) -> Result<Model, ReadError> {
     let length = bytes.len();
     let found = bytes.get(4..).unwrap_or_default();
