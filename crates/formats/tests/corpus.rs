@@ -10,7 +10,7 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    assert!(files.len() > 100, "{} files in {}", files.len(), folder.display());
+    assert!(files.len() > 50, "{} files in {}", files.len(), folder.display());
     files.iter().map(|file| (file.display().to_string(), std::fs::read(file).unwrap())).collect()
 }
 

@@ -172,7 +172,7 @@ fn check_signature(model: &Model, signature: &SignatureDef, path: &str) -> Resul
         for (index, map) in maps.iter().enumerate() {
             let path = || format!("{path}.{list}[{index}]");
             within(map.tensor_index, tensors, path)?;
-            if !names.insert(map.name.clone()) {
+            if !names.insert(map.name.as_str()) {
                 return Err(CheckError::Name { path: path(), name: map.name.clone() });
             }
         }
