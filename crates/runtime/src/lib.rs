@@ -22,6 +22,8 @@ mod packed;
 mod plan;
 mod requantize;
 mod rules;
+#[cfg(feature = "threads")]
+mod team;
 mod validate;
 
 pub use codes::{CodeType, Codes, CodesRef};
