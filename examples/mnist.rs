@@ -72,6 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     write_onnx(&integers, &OnnxOptions::default(), &run.onnx_model())?;
 
     let codes = Engine::new(&integers)?.run(&integers.quantize_input(&data.valid.to_f32()))?;
+    let codes = codes.to_i32s();
     let right = codes.chunks(10).zip(&data.valid.labels).filter(|(logits, label)| argmax(logits) == usize::from(**label)).count();
     println!("float    {:.2} %", trained.float.accuracy());
     println!("PTQ      {:.2} %", quantized.ptq.accuracy());
@@ -81,6 +82,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn argmax(logits: &[i8]) -> usize {
+fn argmax(logits: &[i32]) -> usize {
     (0..logits.len()).max_by_key(|index| (logits[*index], std::cmp::Reverse(*index))).unwrap_or(0)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor};
 use qat::{QatModel, Scheme};
 use qat_export::read_safetensors;
-use qat_runtime::{Contract, IntegerModel};
+use qat_runtime::IntegerModel;
 use qat_train::zoo::{ZooModel, ZooNet};
 use qat_train::{Classifier, RunDirectory, TrainError, load_model, recipe};
 
@@ -170,10 +170,7 @@ impl Network {
 
 /// The contract as the command line spells it.
 pub fn contract(model: &IntegerModel) -> &'static str {
-    match model.contract {
-        Contract::Fp32Rne => "fp32-rne",
-        _ => "unknown",
-    }
+    model.rules.contract().name()
 }
 
 /// The network that a run was begun with.

@@ -88,10 +88,11 @@ fn arrays_go_through_every_mode() {
     let expected = model.run_reference(&codes).unwrap();
 
     let reals = Array::F32 { shape: input.clone(), values };
-    let coded = Array::I8 { shape: output.clone(), values: expected.clone() };
+    let int8 = |codes: &qat_runtime::Codes| codes.as_int8().expect("int8 codes").to_vec();
+    let coded = Array::I8 { shape: output.clone(), values: int8(&expected) };
     assert_eq!(run(&reals, &["--codes"]), coded);
-    assert_eq!(run(&Array::I8 { shape: input.clone(), values: codes.clone() }, &["--codes"]), coded);
-    let unsigned = codes.iter().map(|code| (i16::from(*code) + 128) as u8).collect();
+    assert_eq!(run(&Array::I8 { shape: input.clone(), values: int8(&codes) }, &["--codes"]), coded);
+    let unsigned = int8(&codes).iter().map(|code| (i16::from(*code) + 128) as u8).collect();
     assert_eq!(run(&Array::U8 { shape: input, values: unsigned }, &["--codes"]), coded);
     let scores = model.dequantize_output(&expected);
     assert_eq!(run(&reals, &[]), Array::F32 { shape: output.clone(), values: scores.clone() });

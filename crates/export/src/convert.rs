@@ -10,7 +10,7 @@ use qat::graph::{Dim, ValueId};
 use qat::nn::{QuantConv2d, QuantLinear};
 use qat::{Granularity, IntegerFormat, Mode, QParams, QatLayer, QatModel, Step, quantize};
 use qat_runtime as runtime;
-use qat_runtime::{Contract, IntegerModel, ModelError, Op, Requantize};
+use qat_runtime::{CodeType, IntegerModel, ModelError, Op, PackedCodes, Rules, Weights};
 use thiserror::Error;
 
 /// Why a model has no integer form.
@@ -58,7 +58,7 @@ pub enum ConvertError {
     Model(#[from] ModelError),
 }
 
-/// Converts `model` for the contract [`Contract::Fp32Rne`].
+/// Converts `model` for [`Rules::OnnxRuntime`].
 ///
 /// # Errors
 /// The model is not calibrated, holds numbers that are not finite, or has a layer that the integer engine has not.
@@ -70,7 +70,7 @@ pub fn convert(model: &QatModel) -> Result<IntegerModel, ConvertError> {
     }
     let output = converter.id(model.topology().output);
     let integers = IntegerModel {
-        contract: Contract::Fp32Rne,
+        rules: Rules::OnnxRuntime,
         values: converter.values,
         nodes: converter.nodes,
         input: runtime::ValueId(0),
@@ -107,10 +107,7 @@ impl<'a> Converter<'a> {
         let op = match layer {
             QatLayer::Conv2d(conv) => Op::Conv2d(self.conv2d(step, conv, input, grid)?),
             QatLayer::Linear(linear) => Op::Linear(self.linear(step, linear, input, grid)?),
-            QatLayer::Add(add) => {
-                let (min, max) = clamp(add.relu(), grid);
-                Op::Add(runtime::Add { min, max })
-            }
+            QatLayer::Add(add) => Op::Add(runtime::Elementwise { clamp: clamp(add.relu(), grid) }),
             QatLayer::MaxPool2d(pool) => {
                 let o = pool.options();
                 Op::MaxPool2d(runtime::MaxPool2d {
@@ -142,7 +139,7 @@ impl<'a> Converter<'a> {
                 let kernel = [shape[1] / size[0], shape[2] / size[1]];
                 Op::AvgPool2d(runtime::AvgPool2d { kernel, stride: kernel, padding: [0; 4], count_include_pad: false })
             }
-            QatLayer::Relu(_) => Op::Relu,
+            QatLayer::Relu(_) => Op::Clamp(clamp(true, grid)),
             QatLayer::Reshape(_) => Op::Reshape,
         };
         let inputs = step.inputs.iter().map(|value| self.id(*value)).collect();
@@ -163,10 +160,9 @@ impl<'a> Converter<'a> {
         let config = conv.config();
         let rows = Rows::new(&step.name, weight, c_in_per_group * k_h * k_w, config.weight, config.granularity)?;
         let s_in = self.values[input.0].qparams.scale;
-        let (min, max) = clamp(config.relu, grid);
         Ok(runtime::Conv2d {
             name: step.name.clone(),
-            bias: rows.bias(&step.name, bias, s_in)?,
+            weights: rows.weights(&step.name, bias, s_in)?,
             c_out,
             c_in: c_in_per_group * config.options.groups,
             kernel: [k_h, k_w],
@@ -174,9 +170,7 @@ impl<'a> Converter<'a> {
             padding: edges(config.options.padding),
             dilation: config.options.dilation,
             groups: config.options.groups,
-            requantize: Requantize { multiplier: rows.multiplier(s_in, grid.scale), min, max },
-            weight: rows.codes,
-            weight_scale: rows.scale,
+            clamp: clamp(config.relu, grid),
         })
     }
 
@@ -199,16 +193,13 @@ impl<'a> Converter<'a> {
         let weight = linear.weight.val().swap_dims(0, 1);
         let rows = Rows::new(&step.name, weight, d_input, config.weight, config.granularity)?;
         let s_in = self.values[input.0].qparams.scale;
-        let (min, max) = clamp(config.relu, grid);
         let bias = linear.bias.as_ref().map(|bias| bias.val());
         Ok(runtime::Linear {
             name: step.name.clone(),
-            bias: rows.bias(&step.name, bias, s_in)?,
+            weights: rows.weights(&step.name, bias, s_in)?,
             d_input,
             d_output,
-            requantize: Requantize { multiplier: rows.multiplier(s_in, grid.scale), min, max },
-            weight: rows.codes,
-            weight_scale: rows.scale,
+            clamp: clamp(config.relu, grid),
         })
     }
 
@@ -229,7 +220,7 @@ impl<'a> Converter<'a> {
             });
         }
         let shape = self.model.topology().values[value.0].sample_shape();
-        self.values.push(runtime::ValueInfo { name, shape, qparams });
+        self.values.push(runtime::ValueInfo { name, shape, code_type: CodeType::Int8, qparams });
         let id = runtime::ValueId(self.values.len() - 1);
         self.ids[value.0] = Some(id);
         Ok(id)
@@ -270,23 +261,25 @@ impl Rows {
         Ok(Self { codes, scale: scales })
     }
 
-    fn bias(&self, layer: &str, bias: Option<Tensor<1>>, s_in: f32) -> Result<Vec<i32>, ConvertError> {
-        let Some(bias) = bias else { return Ok(vec![0; self.scale.len()]) };
-        let bias = finite(&format!("bias of {layer}"), bias.into_data())?;
-        let codes = bias.iter().zip(&self.scale).enumerate().map(|(channel, (bias, scale))| {
-            let code = (bias / (s_in * scale)).round_ties_even();
-            // i32::MAX as f32 is 2³¹, the first number that does not fit.
-            if code.abs() < i32::MAX as f32 {
-                Ok(code as i32)
-            } else {
-                Err(ConvertError::Bias { layer: layer.into(), channel, found: code })
+    /// The rows with their biases, on the grid of the sums.
+    fn weights(self, layer: &str, bias: Option<Tensor<1>>, s_in: f32) -> Result<Weights, ConvertError> {
+        let bias = match bias {
+            None => vec![0; self.scale.len()],
+            Some(bias) => {
+                let bias = finite(&format!("bias of {layer}"), bias.into_data())?;
+                let codes = bias.iter().zip(&self.scale).enumerate().map(|(channel, (bias, scale))| {
+                    let code = (bias / (s_in * scale)).round_ties_even();
+                    // i32::MAX as f32 is 2³¹, the first number that does not fit.
+                    if code.abs() < i32::MAX as f32 {
+                        Ok(code as i64)
+                    } else {
+                        Err(ConvertError::Bias { layer: layer.into(), channel, found: code })
+                    }
+                });
+                codes.collect::<Result<_, _>>()?
             }
-        });
-        codes.collect()
-    }
-
-    fn multiplier(&self, s_in: f32, s_out: f32) -> Vec<f32> {
-        self.scale.iter().map(|s_w| (s_in * s_w) / s_out).collect()
+        };
+        Ok(Weights { codes: PackedCodes::eight(&self.codes), scale: self.scale, bias })
     }
 }
 
@@ -302,10 +295,12 @@ fn grid(layer: &str, quantizer: &qat::FakeQuantize) -> Result<runtime::QParams, 
     Ok(runtime::QParams { scale, zero_point })
 }
 
-/// Lowest and highest output code.
-fn clamp(relu: bool, grid: runtime::QParams) -> (i8, i8) {
-    let min = if relu { grid.zero_point } else { i32::from(i8::MIN) };
-    (min.clamp(i8::MIN.into(), i8::MAX.into()) as i8, i8::MAX)
+/// Codes of the output, from real 0 on where a relu is fused.
+fn clamp(relu: bool, grid: runtime::QParams) -> runtime::Clamp {
+    match relu {
+        true => runtime::Clamp { min: grid.zero_point as i16, ..runtime::Clamp::INT8 },
+        false => runtime::Clamp::INT8,
+    }
 }
 
 /// `[top, left, bottom, right]` of `[(top, bottom), (left, right)]`.

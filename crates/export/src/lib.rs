@@ -10,6 +10,7 @@ mod file;
 mod names;
 mod onnx;
 mod safetensors;
+mod target;
 pub mod verify;
 
 pub use check::{CheckError, check};
@@ -18,3 +19,4 @@ pub use error::{CheckpointError, ExportError};
 pub use file::{read_file, write_atomically};
 pub use onnx::{ActivationCodes, OnnxOptions, to_onnx, write_onnx};
 pub use safetensors::{read_safetensors, write_safetensors};
+pub use target::Target;

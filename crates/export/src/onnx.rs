@@ -3,7 +3,7 @@
 //! Every value `v` is a float tensor followed by QuantizeLinear and DequantizeLinear with its scale and zero point; weights are
 //! int8 initializers and biases int32 initializers, each behind a DequantizeLinear along axis 0, the bias at scale
 //! `f32(s_in · s_w[c])`. A runtime that fuses the pattern computes in integers; one that does not computes the same network in
-//! float. ONNX Runtime fuses all of it, and its fused kernels have the arithmetic of [`Contract::Fp32Rne`].
+//! float. ONNX Runtime fuses all of it, and its fused kernels have the arithmetic of [`Rules::OnnxRuntime`].
 //!
 //! The input is the float tensor `input`, the output the float tensor `output`, both with the batch dimension `batch`. A fused
 //! relu whose zero point is the lowest code needs no node, since QuantizeLinear's own clamp does it; any other clamp of the
@@ -16,7 +16,7 @@ use std::path::Path;
 use qat_formats::onnx::{
     self, Attribute, DataType, DimensionValue, Graph, Model, Node, OperatorSetId, StringStringEntry, Tensor, ValueInfo,
 };
-use qat_runtime::{AvgPool2d, Contract, Conv2d, IntegerModel, Linear, MaxPool2d, Op, ValueId};
+use qat_runtime::{AvgPool2d, Clamp, Conv2d, IntegerModel, MaxPool2d, Op, QParams, Rules, ValueId, Weights};
 
 use crate::{error::ExportError, file::write_atomically, names};
 
@@ -60,17 +60,14 @@ pub fn write_onnx(model: &IntegerModel, options: &OnnxOptions, path: &Path) -> R
 /// follows, an operation that this writer does not know, or a bias whose scale is too small or large for a 32-bit float.
 pub fn to_onnx(model: &IntegerModel, options: &OnnxOptions) -> Result<Model, ExportError> {
     model.validate()?;
-    let contract = match model.contract {
-        Contract::Fp32Rne => "fp32-rne",
-        other => {
-            return Err(ExportError::Unsupported {
-                format: "ONNX",
-                place: "contract".to_owned(),
-                expected: "fp32-rne",
-                found: format!("{other:?}"),
-            });
-        }
-    };
+    if model.rules != Rules::OnnxRuntime {
+        return Err(ExportError::Unsupported {
+            format: "ONNX",
+            place: "rules".to_owned(),
+            expected: "a model converted for onnx-runtime",
+            found: model.rules.name().to_owned(),
+        });
+    }
     let activations = match options.activation {
         ActivationCodes::Uint8 => "uint8",
         ActivationCodes::Int8 => "int8",
@@ -92,7 +89,7 @@ pub fn to_onnx(model: &IntegerModel, options: &OnnxOptions) -> Result<Model, Exp
         producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         graph: Some(graph),
         opset_import: vec![OperatorSetId { domain: Some(String::new()), version: Some(OPSET) }],
-        metadata_props: vec![property("qat.contract", contract), property("qat.activations", activations)],
+        metadata_props: vec![property("qat.contract", model.rules.contract().name()), property("qat.activations", activations)],
         ..Model::default()
     })
 }
@@ -117,12 +114,8 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn body(&mut self) -> Result<(), ExportError> {
         let model = self.model;
-        let layers = names::unique(model.nodes.iter().map(|node| match &node.op {
-            Op::Conv2d(conv) => conv.name.as_str(),
-            Op::Linear(linear) => linear.name.as_str(),
-            _ => &model.values[node.output.0].name,
-        }));
-        self.quantize(model.input, "input", CodeRange::FULL);
+        let layers = names::unique(model.nodes.iter().map(|node| node.op.layer().unwrap_or(&model.values[node.output.0].name)));
+        self.quantize(model.input, "input", Clamp::INT8);
         for (node, name) in model.nodes.iter().zip(&layers) {
             let inputs: Vec<String> = node.inputs.iter().map(|&id| self.real(id)).collect();
             let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
@@ -130,21 +123,26 @@ impl Writer<'_> {
             let out = [output.as_str()];
             let (onnx_node, range) = match &node.op {
                 Op::Conv2d(conv) => {
-                    let constants = self.conv_constants(name, conv, node.inputs[0])?;
+                    let constants = self.constants(
+                        name,
+                        node.inputs[0],
+                        &[conv.c_out, conv.c_in / conv.groups, conv.kernel[0], conv.kernel[1]],
+                        &conv.weights,
+                    )?;
                     let node = Node::new("Conv", name, &[inputs[0], &constants.weight, &constants.bias], &out);
-                    (conv_attributes(node, conv), CodeRange { min: conv.requantize.min, max: conv.requantize.max })
+                    (conv_attributes(node, conv), conv.clamp)
                 }
                 Op::Linear(linear) => {
-                    let constants = self.linear_constants(name, linear, node.inputs[0])?;
+                    let constants = self.constants(name, node.inputs[0], &[linear.d_output, linear.d_input], &linear.weights)?;
                     let node = Node::new("Gemm", name, &[inputs[0], &constants.weight, &constants.bias], &out)
                         .with(Attribute::float("alpha", 1.0))
                         .with(Attribute::float("beta", 1.0))
                         .with(Attribute::int("transA", 0))
                         .with(Attribute::int("transB", 1));
-                    (node, CodeRange { min: linear.requantize.min, max: linear.requantize.max })
+                    (node, linear.clamp)
                 }
-                Op::Add(add) => (Node::new("Add", name, &inputs, &out), CodeRange { min: add.min, max: add.max }),
-                Op::MaxPool2d(pool) => (max_pool(Node::new("MaxPool", name, &inputs, &out), pool), CodeRange::FULL),
+                Op::Add(add) => (Node::new("Add", name, &inputs, &out), add.clamp),
+                Op::MaxPool2d(pool) => (max_pool(Node::new("MaxPool", name, &inputs, &out), pool), Clamp::INT8),
                 Op::AvgPool2d(pool) => {
                     let image = &model.values[node.inputs[0].0].shape;
                     let node = if is_global(pool, image) {
@@ -152,9 +150,12 @@ impl Writer<'_> {
                     } else {
                         average_pool(Node::new("AveragePool", name, &inputs, &out), pool)
                     };
-                    (node, CodeRange::FULL)
+                    (node, Clamp::INT8)
                 }
-                Op::Relu => (Node::new("Relu", name, &inputs, &out), CodeRange::FULL),
+                &Op::Clamp(clamp) => {
+                    let x = self.model.values[node.inputs[0].0].qparams;
+                    (self.clamp_node(node.output, name, clamp, x, &inputs[0].to_owned(), &output), Clamp::INT8)
+                }
                 Op::Reshape => {
                     let node = match model.values[node.output.0].shape.as_slice() {
                         [_] => Node::new("Flatten", name, &inputs, &out).with(Attribute::int("axis", 1)),
@@ -167,7 +168,7 @@ impl Writer<'_> {
                             Node::new("Reshape", name, &[inputs[0], &constant], &out)
                         }
                     };
-                    (node, CodeRange::FULL)
+                    (node, Clamp::INT8)
                 }
                 other => {
                     return Err(ExportError::Unsupported {
@@ -195,7 +196,7 @@ impl Writer<'_> {
     }
 
     /// Quantizes the float tensor `source` to the codes of a value within `range`, and dequantizes it for its readers.
-    fn quantize(&mut self, id: ValueId, source: &str, range: CodeRange) {
+    fn quantize(&mut self, id: ValueId, source: &str, range: Clamp) {
         let qparams = self.model.values[id.0].qparams;
         let (scale, zero_point) = (self.tensor(id, "scale"), self.tensor(id, "zero_point"));
         self.initializers.push(floats(&scale, &[], &[qparams.scale]));
@@ -204,25 +205,29 @@ impl Writer<'_> {
             ActivationCodes::Uint8 => Tensor::new(&zero_point, DataType::Uint8, &[], vec![(qparams.zero_point + 128) as u8]),
         });
         let real = self.real(id);
-        if range == CodeRange::FULL {
+        if range == Clamp::INT8 {
             return self.pair(id, "", source, &real);
         }
         let (unclamped, clamped) = (self.tensor(id, "unclamped_dequantized"), self.tensor(id, "clamped"));
         self.pair(id, "unclamped_", source, &unclamped);
         let name = self.tensor(id, "clamp");
-        let clamp = if i32::from(range.min) == qparams.zero_point && range.max == i8::MAX {
-            Node::new("Relu", &name, &[&unclamped], &[&clamped])
-        } else {
-            let bounds = [("clamp_min", range.min), ("clamp_max", range.max)].map(|(part, code)| {
-                let bound = self.tensor(id, part);
-                let value = (i32::from(code) - qparams.zero_point) as f32 * qparams.scale;
-                self.initializers.push(floats(&bound, &[], &[value]));
-                bound
-            });
-            Node::new("Clip", &name, &[&unclamped, &bounds[0], &bounds[1]], &[&clamped])
-        };
+        let clamp = self.clamp_node(id, &name, range, qparams, &unclamped, &clamped);
         self.nodes.push(clamp);
         self.pair(id, "", &clamped, &real);
+    }
+
+    /// Confines real numbers to those of a range of codes.
+    fn clamp_node(&mut self, id: ValueId, name: &str, range: Clamp, qparams: QParams, source: &str, target: &str) -> Node {
+        if i32::from(range.min) == qparams.zero_point && range.max == Clamp::INT8.max {
+            return Node::new("Relu", name, &[source], &[target]);
+        }
+        let bounds = [("clamp_min", range.min), ("clamp_max", range.max)].map(|(part, code)| {
+            let bound = self.tensor(id, part);
+            let value = (i32::from(code) - qparams.zero_point) as f32 * qparams.scale;
+            self.initializers.push(floats(&bound, &[], &[value]));
+            bound
+        });
+        Node::new("Clip", name, &[source, &bounds[0], &bounds[1]], &[target])
     }
 
     /// QuantizeLinear and DequantizeLinear with the parameters of a value; `prefix` tells its pairs apart.
@@ -235,27 +240,10 @@ impl Writer<'_> {
         self.nodes.extend([quantize, dequantize]);
     }
 
-    fn conv_constants(&mut self, name: &str, conv: &Conv2d, input: ValueId) -> Result<Constants, ExportError> {
-        let dims = [conv.c_out, conv.c_in / conv.groups, conv.kernel[0], conv.kernel[1]];
-        self.constants(name, input, &dims, &conv.weight, &conv.weight_scale, &conv.bias)
-    }
-
-    fn linear_constants(&mut self, name: &str, linear: &Linear, input: ValueId) -> Result<Constants, ExportError> {
-        let dims = [linear.d_output, linear.d_input];
-        self.constants(name, input, &dims, &linear.weight, &linear.weight_scale, &linear.bias)
-    }
-
     /// Writes weight and bias behind their DequantizeLinear nodes, and returns the names of the dequantized tensors.
-    fn constants(
-        &mut self,
-        name: &str,
-        input: ValueId,
-        dims: &[usize],
-        weight: &[i8],
-        weight_scale: &[f32],
-        bias: &[i32],
-    ) -> Result<Constants, ExportError> {
+    fn constants(&mut self, name: &str, input: ValueId, dims: &[usize], weights: &Weights) -> Result<Constants, ExportError> {
         let dims: Vec<i64> = dims.iter().map(|&size| int(size)).collect();
+        let Weights { codes, scale: weight_scale, bias } = weights;
         let channels = [int(bias.len())];
         let input_scale = self.model.values[input.0].qparams.scale;
         let bias_scale: Vec<f32> = weight_scale.iter().map(|&scale| input_scale * scale).collect();
@@ -267,9 +255,10 @@ impl Writer<'_> {
                 found: scale.to_string(),
             });
         }
-        let weight = weight.iter().map(|&code| code.cast_unsigned()).collect();
+        let weight = codes.unpack().iter().map(|code| code.cast_unsigned()).collect();
         let zero_points = vec![0; bias.len()];
-        let bias_bytes = bias.iter().flat_map(|value| value.to_le_bytes()).collect();
+        // Validation keeps biases of int8 layers within int32.
+        let bias_bytes = bias.iter().flat_map(|&value| (value as i32).to_le_bytes()).collect();
         let part = |part: &str| format!("{name}.{part}");
         self.initializers.extend([
             Tensor::new(&part("weight"), DataType::Int8, &dims, weight),
@@ -295,18 +284,6 @@ impl Writer<'_> {
 struct Constants {
     weight: String,
     bias: String,
-}
-
-/// The codes that a value may take.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct CodeRange {
-    min: i8,
-    max: i8,
-}
-
-impl CodeRange {
-    /// The range to which QuantizeLinear clamps by itself.
-    const FULL: Self = Self { min: i8::MIN, max: i8::MAX };
 }
 
 fn conv_attributes(node: Node, conv: &Conv2d) -> Node {

@@ -8,7 +8,7 @@ use std::num::NonZero;
 use std::thread;
 
 use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
-use qat_runtime::{Engine, IntegerModel, Op, RunError, quantize};
+use qat_runtime::{CodeType, Codes, CodesRef, Engine, IntegerModel, RunError, ValueInfo, quantize, quantize_int16};
 
 /// Samples that a device computes at a time.
 const BATCH: usize = 200;
@@ -17,22 +17,30 @@ const BATCH: usize = 200;
 ///
 /// # Errors
 /// As [`Engine::run`], and what [`IntegerModel::validate`] refuses.
-pub fn integer_codes(model: &IntegerModel, codes: &[i8]) -> Result<Vec<i8>, RunError> {
+pub fn integer_codes<'c>(model: &IntegerModel, codes: impl Into<CodesRef<'c>>) -> Result<Codes, RunError> {
     model.validate()?;
+    let codes = codes.into();
     let sample = model.input_info().elements().unwrap_or(usize::MAX);
     if !codes.len().is_multiple_of(sample) {
         return Err(RunError::InputLength { sample, found: codes.len() });
     }
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let share = (codes.len() / sample).div_ceil(threads).max(1) * sample;
-    let parts: Vec<Result<Vec<i8>, RunError>> = thread::scope(|scope| {
-        let run = |part| move || Engine::new(model)?.run(part);
-        let workers: Vec<_> = codes.chunks(share).map(|part| scope.spawn(run(part))).collect();
+    let parts: Vec<Result<Codes, RunError>> = thread::scope(|scope| {
+        let run = |start: usize| {
+            let part = codes.slice(start, share.min(codes.len() - start));
+            move || Engine::new(model)?.run(part)
+        };
+        let workers: Vec<_> = (0..codes.len()).step_by(share).map(|start| scope.spawn(run(start))).collect();
         let join =
             |worker: thread::ScopedJoinHandle<'_, _>| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         workers.into_iter().map(join).collect()
     });
-    Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+    let mut all = Codes::zeros(model.output_info().code_type, 0);
+    for part in parts {
+        all.extend(part?.view());
+    }
+    Ok(all)
 }
 
 /// Output numbers of `forward` for any whole number of samples of `shape`, `[C, H, W]`, batch first.
@@ -98,16 +106,17 @@ impl Parity {
     ///
     /// # Panics
     /// If there are not as many scores as codes.
-    pub fn of(integers: &IntegerModel, codes: &[i8], scores: &[f32]) -> Self {
+    pub fn of(integers: &IntegerModel, codes: &Codes, scores: &[f32]) -> Self {
+        let codes = codes.to_i32s();
         assert_eq!(codes.len(), scores.len(), "{} codes were compared with {} scores", codes.len(), scores.len());
         let output = integers.output_info();
         let classes = output.elements().unwrap_or(usize::MAX).max(1);
-        let (theirs, ours) = (top1(scores, classes), top1(codes, classes));
-        let differences = codes.iter().zip(scores).map(|(code, score)| code.abs_diff(quantize(*score, output.qparams)));
+        let (theirs, ours) = (top1(scores, classes), top1(&codes, classes));
+        let differences = codes.iter().zip(scores).map(|(code, score)| code.abs_diff(quantize_output(output, *score)));
         let (mut differing_codes, mut largest_difference) = (0, 0);
         for difference in differences.filter(|difference| *difference > 0) {
             differing_codes += 1;
-            largest_difference = largest_difference.max(u32::from(difference));
+            largest_difference = largest_difference.max(difference);
         }
         Self {
             samples: ours.len(),
@@ -124,11 +133,19 @@ impl Parity {
     }
 }
 
-/// Bytes of a model's constants: 1 for each weight and, for each output channel, 4 for the bias and 4 for the multiplier.
+/// The code of a real output.
+fn quantize_output(output: &ValueInfo, real: f32) -> i32 {
+    match output.code_type {
+        CodeType::Int16 => quantize_int16(real, output.qparams).into(),
+        CodeType::Int8 | CodeType::Int32 => quantize(real, output.qparams).into(),
+    }
+}
+
+/// Bytes of a model's constants: packed weights and, for each output channel, 4 for the bias and 4 for the multiplier.
 pub fn parameter_bytes(model: &IntegerModel) -> u64 {
-    let layers = model.nodes.iter().map(|node| match &node.op {
-        Op::Conv2d(conv) => conv.weight.len() + 8 * conv.bias.len(),
-        Op::Linear(linear) => linear.weight.len() + 8 * linear.bias.len(),
+    let layers = model.nodes.iter().map(|node| match (node.op.weights(), &node.op) {
+        (Some((weights, channels)), _) => weights.codes.as_bytes().len() + 8 * channels,
+        (None, qat_runtime::Op::Gather(gather)) => gather.table.as_bytes().len(),
         _ => 0,
     });
     layers.sum::<usize>() as u64
@@ -185,9 +202,9 @@ mod tests {
         let (_, integers, samples) = converted(&Device::flex());
         let codes = integers.quantize_input(&samples);
         assert_eq!(integer_codes(&integers, &codes).unwrap(), integers.run(&codes).unwrap());
-        assert!(integer_codes(&integers, &[]).unwrap().is_empty());
+        assert!(integer_codes(&integers, [0i8; 0].as_slice()).unwrap().is_empty());
         let expected = RunError::InputLength { sample: 72, found: 71 };
-        assert_eq!(integer_codes(&integers, &codes[..71]).unwrap_err(), expected);
+        assert_eq!(integer_codes(&integers, codes.view().slice(0, 71)).unwrap_err(), expected);
     }
 
     #[test]
@@ -202,8 +219,9 @@ mod tests {
         assert!(parity.largest_difference <= 1 && parity.differing_codes <= 3, "{parity:?}");
         assert!(parity.agreement() > 99.0, "{parity:?}");
 
-        let mut wrong = codes.clone();
+        let mut wrong = codes.as_int8().unwrap().to_vec();
         wrong[0] = wrong[0].wrapping_add(7);
+        let wrong = Codes::Int8(wrong);
         let parity = Parity::of(&integers, &wrong, &scores);
         assert!(parity.differing_codes >= 1 && parity.largest_difference >= 6, "{parity:?}");
     }

@@ -84,19 +84,17 @@ fn constants_are_the_models_integers_and_the_bias_scale_is_the_f32_product() {
     let constants = constants(&graph);
     let mut layers = 0;
     for node in &model.nodes {
-        let (name, weight, weight_scale, bias, dims) = match &node.op {
-            Op::Conv2d(c) => {
-                let dims = vec![c.c_out, c.c_in / c.groups, c.kernel[0], c.kernel[1]];
-                (&c.name, &c.weight, &c.weight_scale, &c.bias, dims)
-            }
-            Op::Linear(l) => (&l.name, &l.weight, &l.weight_scale, &l.bias, vec![l.d_output, l.d_input]),
+        let (name, weights, dims) = match &node.op {
+            Op::Conv2d(c) => (&c.name, &c.weights, vec![c.c_out, c.c_in / c.groups, c.kernel[0], c.kernel[1]]),
+            Op::Linear(l) => (&l.name, &l.weights, vec![l.d_output, l.d_input]),
             _ => continue,
         };
+        let (weight, weight_scale, bias) = (weights.codes.unpack(), &weights.scale, &weights.bias);
         layers += 1;
         let part = |part: &str| constants[format!("{name}.{part}").as_str()];
         assert_eq!(part("weight").dims, dims.iter().map(|&size| size as i64).collect::<Vec<_>>());
         assert_eq!(part("weight").to_i64s().unwrap(), weight.iter().map(|&w| w.into()).collect::<Vec<i64>>());
-        assert_eq!(part("bias").to_i64s().unwrap(), bias.iter().map(|&b| b.into()).collect::<Vec<i64>>());
+        assert_eq!(part("bias").to_i64s().unwrap(), *bias);
         assert_eq!(&part("weight_scale").to_f32s().unwrap(), weight_scale);
         let s_in = model.values[node.inputs[0].0].qparams.scale;
         assert_eq!(part("bias_scale").to_f32s().unwrap(), weight_scale.iter().map(|s_w| s_in * s_w).collect::<Vec<_>>());
@@ -178,8 +176,7 @@ fn a_bias_scale_below_every_float_is_refused() {
     let mut model = builder.finish(output);
     model.values[0].qparams.scale = 1e-30;
     let Op::Linear(linear) = &mut model.nodes[0].op else { unreachable!() };
-    linear.weight_scale = vec![1e-30; 2];
-    linear.requantize.multiplier = vec![0.0; 2];
+    linear.weights.scale = vec![1e-30; 2];
     let error = to_onnx(&model, &OnnxOptions::default()).unwrap_err();
     assert!(matches!(error, ExportError::Unsupported { .. } | ExportError::Model { .. }), "{error}");
 }

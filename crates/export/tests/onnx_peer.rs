@@ -46,7 +46,7 @@ fn equal(model: &IntegerModel, seed: u64, activation: ActivationCodes) {
     let input = &model.values[model.input.0].shape;
     let count = SAMPLES * input.iter().product::<usize>();
     let codes: Vec<i8> = (0..count).map(|_| random.int(-128, 127) as i8).collect();
-    let expected = model.run(&codes).unwrap();
+    let expected = model.run(&codes).unwrap().as_int8().unwrap().to_vec();
 
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();

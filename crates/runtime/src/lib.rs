@@ -12,6 +12,7 @@ mod arena;
 mod codes;
 mod engine;
 mod error;
+mod fixed_point;
 mod fma;
 mod forward;
 mod kernels;
@@ -20,8 +21,11 @@ mod model;
 mod op;
 mod packed;
 mod plan;
+mod real;
 mod requantize;
 mod rules;
+mod sum_rule;
+mod tables;
 #[cfg(feature = "threads")]
 mod team;
 mod validate;
@@ -36,5 +40,7 @@ pub use op::{
     ResizeNearest, Slice, Softmax, SoftmaxTable, Transpose, Unary, Weights, broadcast,
 };
 pub use packed::{PackedCodes, WeightBits};
-pub use requantize::{dequantize, quantize, quantize_int16, requantize, round_half_even_f32};
+pub use requantize::{dequantize, quantize, quantize_int16, quantize_within, requantize, round_half_even_f32};
 pub use rules::{Contract, Rules};
+pub use sum_rule::FixedMultiplier;
+pub use tables::{softmax_table, unary_table};

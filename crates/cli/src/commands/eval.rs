@@ -31,7 +31,7 @@ pub fn run(args: &Eval, global: &Global) -> Result<(), CliError> {
         Network::FakeQuant(model) => ("fake_quant_accuracy", share(evaluate(model, &set, &device)?)),
         Network::Integer(model) => {
             let codes = integer_codes(model, &model.quantize_input(&set.to_f32()))?;
-            ("integer_accuracy", accuracy(&top1(&codes, classes), &set.labels))
+            ("integer_accuracy", accuracy(&top1(&codes.to_i32s(), classes), &set.labels))
         }
     };
     let rate = set.len() as f64 / began.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use qat_export::verify::{integer_codes, real_outputs};
-use qat_runtime::IntegerModel;
+use qat_runtime::{Codes, IntegerModel};
 use qat_train::data::npy::{self, Array};
 
 use crate::args::{Global, ModeName, Run};
@@ -36,10 +36,18 @@ pub fn run(args: &Run, global: &Global) -> Result<(), CliError> {
     let output = match &network {
         Network::Integer(model) => {
             let codes = integer_codes(model, &input_codes(model, input, &args.input)?)?;
-            if args.codes {
-                Array::I8 { shape: output_shape, values: codes }
-            } else {
-                Array::F32 { shape: output_shape, values: model.dequantize_output(&codes) }
+            match codes {
+                Codes::Int8(values) if args.codes => Array::I8 { shape: output_shape, values },
+                codes if args.codes => {
+                    return Err(CliError::Mismatch {
+                        what: "--codes",
+                        place: source.path().display().to_string(),
+                        expected: "a model whose output codes are int8".into(),
+                        found: codes.view().code_type().name().into(),
+                        hint: Some("leave out --codes for float32 outputs"),
+                    });
+                }
+                codes => Array::F32 { shape: output_shape, values: model.dequantize_output(&codes) },
             }
         }
         network => {
@@ -89,11 +97,11 @@ fn samples(array: &Array, shape: &[usize], path: &Path) -> Result<usize, CliErro
 }
 
 /// Codes of an integer model's input; uint8 codes are 128 above its own.
-fn input_codes(model: &IntegerModel, array: Array, path: &Path) -> Result<Vec<i8>, CliError> {
+fn input_codes(model: &IntegerModel, array: Array, path: &Path) -> Result<Codes, CliError> {
     match array {
         Array::F32 { values, .. } => Ok(model.quantize_input(&finite(values, path)?)),
-        Array::I8 { values, .. } => Ok(values),
-        Array::U8 { values, .. } => Ok(values.into_iter().map(|code| (code ^ 0x80).cast_signed()).collect()),
+        Array::I8 { values, .. } => Ok(Codes::Int8(values)),
+        Array::U8 { values, .. } => Ok(Codes::Int8(values.into_iter().map(|code| (code ^ 0x80).cast_signed()).collect())),
     }
 }
 

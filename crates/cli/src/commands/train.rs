@@ -107,7 +107,7 @@ fn report(
             .map_err(|source| CliError::Execution { place: "comparison with the integers", source })?;
         let parity = Parity::of(&integers, &codes, &scores);
         let classes = integers.output_info().elements().unwrap_or(1);
-        let integer_accuracy = accuracy(&top1(&codes, classes), &test.labels);
+        let integer_accuracy = accuracy(&top1(&codes.to_i32s(), classes), &test.labels);
         write_safetensors(&integers, &run.integer_model())?;
         write_onnx(&integers, &OnnxOptions::default(), &run.onnx_model())?;
         files.extend([run.qat_model(), run.integer_model(), run.onnx_model()]);

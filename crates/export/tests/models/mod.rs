@@ -4,7 +4,8 @@
 #![allow(dead_code)]
 
 use qat_runtime::{
-    Add, AvgPool2d, Contract, Conv2d, IntegerModel, Linear, MaxPool2d, Node, Op, QParams, Requantize, ValueId, ValueInfo,
+    AvgPool2d, Clamp as Codes, Conv2d, Elementwise, IntegerModel, Linear, MaxPool2d, Node, Op, PackedCodes, QParams, Rules,
+    ValueId, ValueInfo, Weights,
 };
 
 /// The generator splitmix64: any seed gives a good sequence.
@@ -64,17 +65,17 @@ pub enum Clamp {
     /// From the zero point up, which is another code.
     ReluAt(i32),
     /// A range of its own.
-    Range(i8, i8),
+    Range(i16, i16),
 }
 
 impl Clamp {
-    /// Zero point, lowest and highest code.
-    fn codes(self, random: &mut Random) -> (i32, i8, i8) {
+    /// Zero point and codes of the output.
+    fn codes(self, random: &mut Random) -> (i32, Codes) {
         match self {
-            Self::None => (random.int(-20, 20), -128, 127),
-            Self::Relu => (-128, -128, 127),
-            Self::ReluAt(zero_point) => (zero_point, zero_point as i8, 127),
-            Self::Range(min, max) => (random.int(-20, 20), min, max),
+            Self::None => (random.int(-20, 20), Codes::INT8),
+            Self::Relu => (-128, Codes::INT8),
+            Self::ReluAt(zero_point) => (zero_point, Codes { min: zero_point as i16, ..Codes::INT8 }),
+            Self::Range(min, max) => (random.int(-20, 20), Codes { min, max }),
         }
     }
 }
@@ -96,11 +97,11 @@ impl Builder {
     }
 
     pub fn finish(self, output: ValueId) -> IntegerModel {
-        IntegerModel { contract: Contract::Fp32Rne, values: self.values, nodes: self.nodes, input: ValueId(0), output }
+        IntegerModel { rules: Rules::OnnxRuntime, values: self.values, nodes: self.nodes, input: ValueId(0), output }
     }
 
     fn value(&mut self, name: &str, shape: Vec<usize>, qparams: QParams) -> ValueId {
-        self.values.push(ValueInfo { name: name.to_owned(), shape, qparams });
+        self.values.push(ValueInfo::int8(name, &shape, qparams));
         ValueId(self.values.len() - 1)
     }
 
@@ -119,48 +120,44 @@ impl Builder {
     }
 
     /// Constants of a layer with `inner` products to a sum, scaled so that the output codes spread over their range.
-    fn constants(&mut self, input: ValueId, c_out: usize, inner: usize, clamp: Clamp) -> (Constants, QParams) {
+    fn constants(&mut self, input: ValueId, c_out: usize, inner: usize, clamp: Clamp) -> (Weights, Codes, QParams) {
         let random = &mut self.random;
         let s_in = self.values[input.0].qparams.scale;
-        let weight = (0..c_out * inner).map(|_| random.int(-127, 127) as i8).collect();
-        let weight_scale: Vec<f32> = (0..c_out).map(|_| random.float(0.001, 0.003)).collect();
+        let codes: Vec<i8> = (0..c_out * inner).map(|_| random.int(-127, 127) as i8).collect();
+        let weight_scale = (0..c_out).map(|_| random.float(0.001, 0.003)).collect();
         // Codes and weights spread by about 73, sums by the square root of their number more.
         let spread = 73.0 * 73.0 * (inner as f32).sqrt();
-        let bias = (0..c_out).map(|_| random.int(-(spread as i32), spread as i32)).collect();
-        let (zero_point, min, max) = clamp.codes(random);
+        let bias = (0..c_out).map(|_| random.int(-(spread as i32), spread as i32).into()).collect();
+        let (zero_point, clamp) = clamp.codes(random);
         let scale = s_in * 0.002 * spread / 90.0;
-        let multiplier = weight_scale.iter().map(|s_w| (s_in * s_w) / scale).collect();
-        let requantize = Requantize { multiplier, min, max };
-        (Constants { weight, weight_scale, bias, requantize }, QParams { scale, zero_point })
+        let weights = Weights { codes: PackedCodes::eight(&codes), scale: weight_scale, bias };
+        (weights, clamp, QParams { scale, zero_point })
     }
 
     pub fn conv(&mut self, name: &str, input: ValueId, c_out: usize, groups: usize, window: Window, clamp: Clamp) -> ValueId {
         let shape = self.shape(input);
         let c_in = shape[0];
         let inner = c_in / groups * window.kernel[0] * window.kernel[1];
-        let (constants, qparams) = self.constants(input, c_out, inner, clamp);
-        let Constants { weight, weight_scale, bias, requantize } = constants;
+        let (weights, clamp, qparams) = self.constants(input, c_out, inner, clamp);
         let Window { kernel, stride, padding, dilation } = window;
         let name = name.to_owned();
         let output = format!("{name}.output{}", self.nodes.len());
-        let conv =
-            Conv2d { name, weight, weight_scale, bias, c_out, c_in, kernel, stride, padding, dilation, groups, requantize };
+        let conv = Conv2d { name, weights, c_out, c_in, kernel, stride, padding, dilation, groups, clamp };
         self.node(Op::Conv2d(conv), &[input], &output, window.output(&shape, c_out), qparams)
     }
 
     pub fn linear(&mut self, name: &str, input: ValueId, d_output: usize, clamp: Clamp) -> ValueId {
         let d_input = self.shape(input)[0];
-        let (constants, qparams) = self.constants(input, d_output, d_input, clamp);
-        let Constants { weight, weight_scale, bias, requantize } = constants;
+        let (weights, clamp, qparams) = self.constants(input, d_output, d_input, clamp);
         let output = format!("{name}.output{}", self.nodes.len());
-        let linear = Linear { name: name.to_owned(), weight, weight_scale, bias, d_input, d_output, requantize };
+        let linear = Linear { name: name.to_owned(), weights, d_input, d_output, clamp };
         self.node(Op::Linear(linear), &[input], &output, vec![d_output], qparams)
     }
 
     pub fn add(&mut self, name: &str, a: ValueId, b: ValueId, clamp: Clamp) -> ValueId {
-        let (zero_point, min, max) = clamp.codes(&mut self.random);
+        let (zero_point, clamp) = clamp.codes(&mut self.random);
         let scale = (self.qparams(a).scale + self.qparams(b).scale) * self.random.float(0.6, 0.9);
-        self.node(Op::Add(Add { min, max }), &[a, b], name, self.shape(a), QParams { scale, zero_point })
+        self.node(Op::Add(Elementwise { clamp }), &[a, b], name, self.shape(a), QParams { scale, zero_point })
     }
 
     pub fn max_pool(&mut self, name: &str, input: ValueId, window: Window) -> ValueId {
@@ -187,19 +184,13 @@ impl Builder {
     }
 
     pub fn relu(&mut self, name: &str, input: ValueId) -> ValueId {
-        self.node(Op::Relu, &[input], name, self.shape(input), self.qparams(input))
+        let clamp = Codes { min: self.qparams(input).zero_point as i16, ..Codes::INT8 };
+        self.node(Op::Clamp(clamp), &[input], name, self.shape(input), self.qparams(input))
     }
 
     pub fn reshape(&mut self, name: &str, input: ValueId, shape: &[usize]) -> ValueId {
         self.node(Op::Reshape, &[input], name, shape.to_vec(), self.qparams(input))
     }
-}
-
-struct Constants {
-    weight: Vec<i8>,
-    weight_scale: Vec<f32>,
-    bias: Vec<i32>,
-    requantize: Requantize,
 }
 
 /// Two residual blocks, one with a strided shortcut, a pool, a depthwise convolution and a classifier; `[3, 16, 16]` to `[10]`.

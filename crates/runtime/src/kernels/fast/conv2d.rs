@@ -13,7 +13,7 @@ use super::{
     products::{Layer, Patching, Products, Section},
     scratch::{Scratch, ScratchSize},
 };
-use crate::{model::ValueInfo, op, rules::Rules};
+use crate::{model::ValueInfo, op, rules::Rules, sum_rule::SumRule};
 
 /// A convolution with packed weights.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Conv2d {
             weight: if whole_rows { &row_weight } else { &tap_weight },
             bias: &op.weights.bias,
             zero_point: x.qparams.zero_point,
-            finish: Finish::new(rules, &op.weights, op.groups, x, y, op.clamp),
+            finish: Finish::new(SumRule::conv2d(rules, op, x.code_type), &op.weights, op.groups, x, y, op.clamp),
         };
         Self {
             products: Products::new(level, layer),

@@ -8,7 +8,7 @@ use super::{
     level::{Instructions, LANES, Level, Work},
     scratch::{Scratch, ScratchSize},
 };
-use crate::{model::ValueInfo, op, rules::Rules};
+use crate::{model::ValueInfo, op, rules::Rules, sum_rule::SumRule};
 
 /// A convolution whose groups are single channels, in and out.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Depthwise {
             weights,
             bias,
             taps: (0..k_h * k_w).map(start).collect(),
-            finish: Finish::new(rules, &op.weights, 1, x, y, op.clamp),
+            finish: Finish::new(SumRule::conv2d(rules, op, x.code_type), &op.weights, 1, x, y, op.clamp),
             frame,
             size: [y.shape[1], y.shape[2]],
             steps: [op.stride[0] * row, op.stride[1] * channels],

@@ -10,7 +10,7 @@ use crate::{
     model::ValueInfo,
     op::{Clamp, Weights},
     requantize::Scaling,
-    rules::Rules,
+    sum_rule::{SumRule, scalings},
 };
 
 /// `1.5 · 2^23`.
@@ -34,10 +34,8 @@ enum Rounding {
 
 impl Finish {
     /// Channels stand in `sections` of one length, and every section is filled up to whole blocks.
-    pub(super) fn new(rules: Rules, weights: &Weights, sections: usize, x: &ValueInfo, y: &ValueInfo, clamp: Clamp) -> Self {
-        let scaling = |&s_w: &f32| Scaling::new(rules, x.qparams.scale, s_w, y.qparams.scale);
-        let scaling: Vec<Scaling> = weights.scale.iter().map(scaling).collect();
-        Self::from_scaling(&scaling, sections, y.qparams.zero_point, clamp)
+    pub(super) fn new(rule: SumRule, weights: &Weights, sections: usize, x: &ValueInfo, y: &ValueInfo, clamp: Clamp) -> Self {
+        Self::from_scaling(&scalings(rule, weights, x, y), sections, y.qparams.zero_point, clamp)
     }
 
     /// As [`Finish::new`], from the scaling of each channel.
@@ -52,7 +50,6 @@ impl Finish {
         let blocks: Vec<[Scaling; LANES]> = blocks.collect();
         let multiplier = |scaling: &Scaling| match scaling {
             Scaling::Fp32Rne(multiplier) => Some(*multiplier),
-            #[allow(unreachable_patterns, reason = "which other scalings there are is not this file's concern")]
             _ => None,
         };
         let fp32 = |block: &[Scaling; LANES]| {

@@ -9,7 +9,7 @@ use super::{
     products::{Layer, Patching, Products, Section},
     scratch::{Scratch, ScratchSize},
 };
-use crate::{model::ValueInfo, op, rules::Rules};
+use crate::{model::ValueInfo, op, rules::Rules, sum_rule::SumRule};
 
 /// A fully connected layer with packed weights.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Linear {
             weight: &|channel, _, place| weights[channel * op.d_input + place],
             bias: &op.weights.bias,
             zero_point: x.qparams.zero_point,
-            finish: Finish::new(rules, &op.weights, 1, x, y, op.clamp),
+            finish: Finish::new(SumRule::linear(rules, op, x.code_type), &op.weights, 1, x, y, op.clamp),
         };
         Self {
             products: Products::new(level, layer),
