@@ -7,6 +7,8 @@
 use alloc::{vec, vec::Vec};
 use core::fmt;
 
+#[cfg(feature = "threads")]
+use crate::team::Team;
 use crate::{
     codes::{CodeType, Codes, CodesMut, CodesRef},
     error::ModelError,
@@ -101,11 +103,19 @@ impl From<ModelError> for RunError {
 #[derive(Debug)]
 pub struct Engine<'a> {
     model: &'a IntegerModel,
-    plan: Plan,
+    plan: Kept<Plan>,
     /// One for each thread.
     memories: Vec<Memory>,
     threads: usize,
+    #[cfg(feature = "threads")]
+    team: Option<Team>,
 }
+
+/// What threads of the engine keep as well.
+#[cfg(feature = "threads")]
+type Kept<T> = alloc::sync::Arc<T>;
+#[cfg(not(feature = "threads"))]
+type Kept<T> = alloc::boxed::Box<T>;
 
 /// Bytes that an engine has allocated, beside the model that it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,22 +158,36 @@ impl<'a> Engine<'a> {
 
     fn planned(model: &'a IntegerModel, plan: Plan) -> Self {
         let memories = vec![Memory::new(&plan, 1)];
-        Self { model, plan, memories, threads: 1 }
+        Self {
+            model,
+            plan: Kept::new(plan),
+            memories,
+            threads: 1,
+            #[cfg(feature = "threads")]
+            team: None,
+        }
     }
 
-    /// Uses so many threads, at least 1, where there is enough to do; the codes are the same.
+    /// Uses so many threads, at least 1, where there is enough to do; the codes are the same. A batch is computed sample by
+    /// sample, on threads that live as long as the run. One sample is computed by rows of its large convolutions, on threads
+    /// that live as long as the engine and have buffers of their own.
     #[cfg(feature = "threads")]
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
         self.threads = threads.max(1);
+        self.team = if self.threads > 1 { Team::new(&self.plan, self.threads) } else { None };
         self
     }
 
     /// What is allocated now. Running several samples at once takes the buffers of several samples, which are then kept.
     pub fn allocated(&self) -> Allocated {
+        #[cfg(feature = "threads")]
+        let team = self.team.as_ref().map_or([0; 2], Team::allocated);
+        #[cfg(not(feature = "threads"))]
+        let team = [0; 2];
         Allocated {
-            activations: self.memories.iter().map(Memory::allocated).sum(),
-            scratch: self.memories.iter().map(|memory| memory.scratch.allocated()).sum(),
+            activations: self.memories.iter().map(Memory::allocated).sum::<usize>() + team[0],
+            scratch: self.memories.iter().map(|memory| memory.scratch.allocated()).sum::<usize>() + team[1],
             constants: self.plan.packed(),
         }
     }
@@ -195,7 +219,7 @@ impl<'a> Engine<'a> {
             0 => {}
             #[cfg(feature = "threads")]
             2.. => self.compute_apart(self.threads.min(samples), codes, result.view_mut()),
-            _ => compute(self.model, &self.plan, &mut self.memories[0], codes, result.view_mut()),
+            _ => self.compute_together(codes, result.view_mut()),
         }
         Ok(result)
     }
@@ -221,6 +245,19 @@ impl<'a> Engine<'a> {
             values[plan.cells[cell].value] = value;
         });
         Ok(values)
+    }
+
+    /// Computes one sample on all threads where that pays, or any number on this one.
+    fn compute_together(&mut self, codes: CodesRef, mut result: CodesMut) {
+        let (plan, memory) = (&self.plan, &mut self.memories[0]);
+        #[cfg(feature = "threads")]
+        if let (Some(team), CodesRef::Int8(codes)) = (&mut self.team, codes)
+            && codes.len() == plan.cells[plan.input].length
+        {
+            team.compute(memory, codes);
+            return leave(self.model, plan, plan.output, memory.get(plan, plan.output, 1), &mut result);
+        }
+        compute(self.model, plan, memory, codes, result.slice(0, result.len()));
     }
 
     /// Computes about as many samples on each thread.

@@ -23,9 +23,9 @@ pub(crate) fn forward(
     input: CodesRef,
     mut seen: impl FnMut(usize, CodesRef),
 ) {
-    enter(model, plan, memory, samples, input);
+    enter(plan, memory, samples, input);
     for step in &plan.steps {
-        compute(model, plan, memory, samples, step);
+        compute(Some(model), plan, memory, samples, step);
         if step.defines {
             seen(step.output, memory.get(plan, step.output, samples));
         }
@@ -33,17 +33,18 @@ pub(crate) fn forward(
 }
 
 /// Writes the input to its cell.
-fn enter(model: &IntegerModel, plan: &Plan, memory: &mut Memory, samples: usize, input: CodesRef) {
+pub(crate) fn enter(plan: &Plan, memory: &mut Memory, samples: usize, input: CodesRef) {
     let (mut codes, _, scratch) = memory.write(plan, plan.input, samples);
-    match (&mut codes, input, plan.level) {
-        (CodesMut::Int8(codes), CodesRef::Int8(input), Some(level)) if plan.cells[plan.input].channels_last => {
-            fast::to_channels_last(model.input_info()).compute(level, scratch, samples, |_| input, codes);
+    match (&plan.enter, &mut codes, input, plan.level) {
+        (Some(kernel), CodesMut::Int8(codes), CodesRef::Int8(input), Some(level)) => {
+            kernel.compute(level, scratch, samples, |_| input, codes);
         }
         _ => codes.copy_from(input),
     }
 }
 
-fn compute(model: &IntegerModel, plan: &Plan, memory: &mut Memory, samples: usize, step: &Step) {
+/// Computes one step; those of the reference need the model.
+pub(crate) fn compute(model: Option<&IntegerModel>, plan: &Plan, memory: &mut Memory, samples: usize, step: &Step) {
     match (&step.kernel, plan.level) {
         (StepKernel::Fast(kernel), Some(level)) => {
             let in_place = kernel.overwrites() && Memory::same_place(plan, step.inputs[0], step.output);
@@ -56,6 +57,7 @@ fn compute(model: &IntegerModel, plan: &Plan, memory: &mut Memory, samples: usiz
             kernel.compute(level, scratch, samples, |operand| others.int8(step.inputs[operand]), y);
         }
         (StepKernel::Reference(index), _) => {
+            let model = model.expect("steps of the reference run where the model is");
             let node = &model.nodes[*index];
             let info = &model.values[node.output.0];
             let (mut codes, others, _) = memory.write(plan, step.output, samples);

@@ -26,6 +26,8 @@ mod requantize;
 mod rules;
 mod sum_rule;
 mod tables;
+#[cfg(feature = "threads")]
+mod team;
 mod validate;
 
 pub use codes::{CodeType, Codes, CodesRef};

@@ -23,6 +23,8 @@ pub(crate) struct Plan {
     /// The cell that takes the model's input, and the one that holds its output.
     pub(crate) input: usize,
     pub(crate) output: usize,
+    /// What brings the input to its cell's layout.
+    pub(crate) enter: Option<fast::Kernel>,
     pub(crate) arena: Arena,
     /// What the fast kernels use; `None` where all kernels are the reference's.
     pub(crate) level: Option<Level>,
@@ -94,7 +96,22 @@ impl Plan {
         let uses: Vec<Use> =
             steps.iter().map(|step| Use { inputs: &step.inputs, output: step.output, reuse: step.kernel.reuse() }).collect();
         let arena = Arena::new(&sizes, &uses, input, output);
-        Self { cells, steps, input, output, arena, level }
+        let enter = cells[input].channels_last.then(|| fast::to_channels_last(model.input_info()));
+        Self { cells, steps, input, output, enter, arena, level }
+    }
+
+    /// The steps up to the last one that several threads gain by sharing, and the most codes of such a step's result; `None`
+    /// where no step gains, or some step needs the model.
+    #[cfg(feature = "threads")]
+    pub(crate) fn shared(&self, threads: usize) -> Option<(usize, usize)> {
+        let rows = |step: &Step| match &step.kernel {
+            StepKernel::Fast(kernel) => kernel.rows_worth_sharing().filter(|[rows, _]| *rows >= threads),
+            StepKernel::Reference(_) | StepKernel::Same => None,
+        };
+        let own = self.steps.iter().all(|step| !matches!(step.kernel, StepKernel::Reference(_)));
+        let last = self.steps.iter().rposition(|step| rows(step).is_some()).filter(|_| own)?;
+        let most = self.steps.iter().filter_map(rows).map(|[rows, length]| rows.div_ceil(threads) * length).max()?;
+        Some((last + 1, most))
     }
 
     /// The scratch that running so many samples at once needs.

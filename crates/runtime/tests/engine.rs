@@ -99,6 +99,27 @@ fn memory_is_what_must_be_alive_together() {
 }
 
 #[test]
+fn threads_that_share_samples_give_the_same_codes() {
+    let model = resnet(1, 9);
+    let sample = 3 * 32 * 32;
+    let codes = Random::new(9).codes(20 * sample);
+    let expected = model.run(&codes).unwrap();
+    for threads in [2, 3, 5] {
+        let mut engine = Engine::new(&model).unwrap().with_threads(threads);
+        // One sample at a time, so that the threads share its rows; pauses let them fall asleep.
+        for (index, codes) in codes.chunks(sample).enumerate() {
+            let found = engine.run(codes).unwrap();
+            assert_eq!(found.as_int8().unwrap(), &expected.as_int8().unwrap()[index * 10..(index + 1) * 10], "{threads} threads");
+            if index % 7 == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(3));
+            }
+        }
+        assert_eq!(engine.run(&codes).unwrap(), expected, "{threads} threads");
+        assert!(engine.peak_bytes() > threads * 3 * 16 * 32 * 32, "each thread has buffers of its own");
+    }
+}
+
+#[test]
 fn reals_become_codes_and_codes_reals() {
     let mut model = lenet(1);
     model.values[0].qparams = qat_runtime::QParams { scale: 0.5, zero_point: -1 };

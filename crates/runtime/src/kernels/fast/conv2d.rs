@@ -4,6 +4,7 @@
 //! channels. Kernels of 1 × 1 are no special case: their patches are the pixels.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::{
     finish::Finish,
@@ -24,6 +25,11 @@ pub(crate) struct Conv2d {
     c_out: usize,
     /// Rows of the output.
     h_out: usize,
+    /// Distance in rows of the input from one row of the output to the next, and rows of the input under a row of the output.
+    stride: usize,
+    extent: usize,
+    /// Products of one patch.
+    weights: usize,
 }
 
 /// Patches on a grid.
@@ -83,6 +89,9 @@ impl Conv2d {
             groups: op.groups,
             c_out: op.c_out,
             h_out: y.shape[1],
+            stride: op.stride[0],
+            extent: (k_h - 1) * op.dilation[0] + 1,
+            weights: weights.len(),
         }
     }
 
@@ -96,13 +105,24 @@ impl Conv2d {
 
     /// `x` is `[h, w, c_in]`, `y` is `[h_out, w_out, c_out]`, both of one sample.
     pub(super) fn compute(&self, level: Level, scratch: &mut Scratch, x: &[i8], y: &mut [i8]) {
-        level.give(Run { conv: self, scratch, x, y });
+        self.compute_rows(level, scratch, 0..self.h_out, x, y);
+    }
+
+    /// Rows of the output, codes of such a row, and products of all rows.
+    pub(super) fn rows(&self) -> [usize; 3] {
+        [self.h_out, self.patches.w_out * self.c_out, self.h_out * self.patches.w_out * self.weights]
+    }
+
+    /// As [`Conv2d::compute`], for some rows of the output.
+    pub(super) fn compute_rows(&self, level: Level, scratch: &mut Scratch, rows: Range<usize>, x: &[i8], y: &mut [i8]) {
+        level.give(Run { conv: self, scratch, rows, x, y });
     }
 }
 
 struct Run<'a> {
     conv: &'a Conv2d,
     scratch: &'a mut Scratch,
+    rows: Range<usize>,
     x: &'a [i8],
     y: &'a mut [i8],
 }
@@ -114,18 +134,21 @@ impl Work for Run<'_> {
     fn with<I: Instructions>(self, instructions: I) {
         let conv = self.conv;
         let image = I::image(self.scratch);
-        conv.frame.fill::<I>(self.x, image);
+        let first = self.rows.start * conv.stride;
+        conv.frame.fill::<I>(first..(self.rows.end - 1) * conv.stride + conv.extent, self.x, image);
+        let w_out = conv.patches.w_out;
+        let y = &mut self.y[self.rows.start * w_out * conv.c_out..self.rows.end * w_out * conv.c_out];
         for index in 0..conv.groups {
             let section = Section {
                 products: &conv.products,
                 image,
                 index,
                 offset: index * (conv.frame.size[2] / conv.groups),
-                patches: 0..conv.h_out * conv.patches.w_out,
+                patches: self.rows.start * w_out..self.rows.end * w_out,
                 patching: &conv.patches,
                 stride: conv.c_out,
             };
-            section.compute(instructions, self.y);
+            section.compute(instructions, y);
         }
     }
 }

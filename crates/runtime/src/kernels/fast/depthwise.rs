@@ -94,7 +94,7 @@ impl Work for Run<'_> {
     fn with<I: Instructions>(self, _instructions: I) {
         let conv = self.conv;
         let image = I::image(self.scratch);
-        conv.frame.fill::<I>(self.x, image);
+        conv.frame.fill::<I>(0..conv.frame.framed()[0], self.x, image);
         let (channels, [h_out, w_out]) = (conv.frame.size[2], conv.size);
         for (block, bias) in conv.bias.iter().enumerate() {
             let weights = &conv.weights[block * conv.taps.len()..][..conv.taps.len()];

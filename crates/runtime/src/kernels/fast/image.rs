@@ -1,5 +1,7 @@
 //! Images of codes + 128 inside a border of real 0, channels last, as the sums of products read them.
 
+use core::ops::Range;
+
 use super::level::Instructions;
 
 /// An image `[h, w, c]` inside its border.
@@ -26,25 +28,23 @@ impl Frame {
         h * w * self.size[2]
     }
 
-    /// Writes the image `x` and its border to the start of `image`; what stands behind is left as it is.
+    /// Writes some rows of the framed image, counted with the border, to their places in `image`.
     #[inline(always)]
-    pub(super) fn fill<I: Instructions>(&self, x: &[i8], image: &mut [I::Code]) {
-        let ([_, w, c], [top, left, bottom, right]) = (self.size, self.border);
-        let zero = I::code(self.zero_point);
-        let row = self.framed()[1] * c;
-        let (above, rest) = image[..self.length()].split_at_mut(top * row);
-        let (middle, below) = rest.split_at_mut(self.size[0] * row);
-        debug_assert_eq!(below.len(), bottom * row);
-        above.fill(zero);
-        below.fill(zero);
-        for (to, codes) in middle.chunks_exact_mut(row).zip(x.chunks_exact(w * c)) {
-            let (before, to) = to.split_at_mut(left * c);
-            let (to, after) = to.split_at_mut(w * c);
-            debug_assert_eq!(after.len(), right * c);
-            before.fill(zero);
-            after.fill(zero);
-            for (to, &code) in to.iter_mut().zip(codes) {
-                *to = I::code(code);
+    pub(super) fn fill<I: Instructions>(&self, rows: Range<usize>, x: &[i8], image: &mut [I::Code]) {
+        let ([h, w, c], [top, left, ..]) = (self.size, self.border);
+        let (zero, length) = (I::code(self.zero_point), self.framed()[1] * c);
+        for (to, row) in image[rows.start * length..rows.end * length].chunks_exact_mut(length).zip(rows) {
+            match row.checked_sub(top).filter(|&row| row < h) {
+                Some(row) => {
+                    let (before, to) = to.split_at_mut(left * c);
+                    let (to, after) = to.split_at_mut(w * c);
+                    before.fill(zero);
+                    after.fill(zero);
+                    for (to, &code) in to.iter_mut().zip(&x[row * w * c..]) {
+                        *to = I::code(code);
+                    }
+                }
+                None => to.fill(zero),
             }
         }
     }

@@ -56,6 +56,10 @@ pub(crate) enum Layout {
     RowMajor,
 }
 
+/// Products of a layer below which exchanging results takes longer than computing them.
+#[cfg(feature = "threads")]
+const SHARED_PRODUCTS: usize = 1 << 19;
+
 /// One node, prepared.
 #[derive(Debug)]
 pub(crate) enum Kernel {
@@ -186,6 +190,34 @@ impl Kernel {
             Self::MaxPool2d(pool) => pool.scratch(),
             Self::AvgPool2d(pool) => pool.scratch(),
             Self::Add(_) | Self::Clamp { .. } | Self::Table(_) | Self::Moves { .. } => ScratchSize::default(),
+        }
+    }
+
+    /// Rows of the result and codes of a row, where several threads gain by computing a share of the rows each.
+    #[cfg(feature = "threads")]
+    pub(crate) fn rows_worth_sharing(&self) -> Option<[usize; 2]> {
+        match self {
+            Self::Conv2d(conv) => {
+                let [rows, length, products] = conv.rows();
+                (products >= SHARED_PRODUCTS).then_some([rows, length])
+            }
+            _ => None,
+        }
+    }
+
+    /// Computes some rows of one sample, where [rows are worth sharing](Self::rows_worth_sharing).
+    #[cfg(feature = "threads")]
+    pub(crate) fn compute_rows(
+        &self,
+        level: Level,
+        scratch: &mut Scratch,
+        rows: core::ops::Range<usize>,
+        x: &[i8],
+        y: &mut [i8],
+    ) {
+        match self {
+            Self::Conv2d(conv) => conv.compute_rows(level, scratch, rows, x, y),
+            other => unreachable!("rows of {other:?} are not shared"),
         }
     }
 
