@@ -12,13 +12,16 @@
 //! | add | `rne(fma(u_a, r_a, fma(u_b, r_b, fixed))) − 128`, `fixed = u_out − fma(r_a, u_za, r_b · u_zb)` | QLinearAdd |
 //! | avg_pool2d, whole image | `rne(f32(Σ (q − z_in)) · (s_in / (s_out · n))) + z_out` | QLinearGlobalAveragePool |
 //! | avg_pool2d, else | `rne((Σ s_in · (q − z_in)) / n / s_out + (z_out + 128)) − 128`, summed row by row | QLinearAveragePool |
-//! | max_pool2d, clamp | on codes | MaxPool, Relu, Clip |
+//! | sub, mean, requantize, unary, softmax, mul | see `reference` | fused or in f32 |
+//! | max_pool2d, clamp, movement | on codes | MaxPool, Relu, Clip, … |
 //!
 //! In `add`, `r = s / s_out` and `u_za`, `u_zb`, `u_out` are the zero points + 128; the sum is taken around the uint8 codes, so
 //! its f32 roundings depend on that offset. It is ONNX Runtime's kernel for x86-64 processors with AVX2 and fused multiply-add;
 //! older ones and Arm use other expressions. The second averaging rule adds the zero point before rounding, so that ties go to
 //! the even output *code*. The evidence is `tests/peers/op_parity.py`, which states the same rules a second time, and
-//! `tests/onnxruntime_goldens.rs`.
+//! `tests/onnxruntime_goldens.rs`. The other rule sets, and the operations that are not in this table, stand at the head of each
+//! file of `reference`, by the numbers of `docs/quantization.md`; their evidence is `tests/peers/rules/elementwise.py` and
+//! `tests/elementwise_goldens.rs`.
 
 pub(crate) mod fast;
 pub(crate) mod reference;
