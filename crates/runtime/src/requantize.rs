@@ -49,6 +49,12 @@ pub(crate) fn to_code(steps: f32, zero_point: i32, min: i8, max: i8) -> i8 {
     (round_half_even_f32(steps.clamp(lowest, highest)) as i32 + zero_point) as i8
 }
 
+/// `clamp(rne(steps) + zero_point)` for codes of any type; the clamp comes first, as in [`to_code`].
+pub(crate) fn code_of_steps(steps: f32, zero_point: i32, clamp: Clamp) -> i32 {
+    let (low, high) = (i32::from(clamp.min), i32::from(clamp.max));
+    round_half_even_f32(steps.clamp((low - zero_point) as f32, (high - zero_point) as f32)) as i32 + zero_point
+}
+
 /// How sums of one output channel become codes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Scaling {

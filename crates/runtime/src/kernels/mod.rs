@@ -39,10 +39,9 @@ pub(crate) fn supports(rules: Rules, op: &Op, code_type: CodeType) -> bool {
     match op {
         Op::Conv2d(_) | Op::Linear(_) => rules == Rules::OnnxRuntime && code_type == CodeType::Int8,
         Op::ConvTranspose2d(_) | Op::MatMul(_) => false,
-        // ONNX Runtime computes with 16-bit codes in float.
-        Op::Add(_) | Op::Sub(_) | Op::Mul(_) | Op::AvgPool2d(_) | Op::Mean(_) | Op::Softmax(_) | Op::Requantize => {
-            rules != Rules::OnnxRuntime || code_type == CodeType::Int8
-        }
+        Op::Add(_) | Op::Sub(_) | Op::Mul(_) | Op::Mean(_) | Op::Requantize => true,
+        // ONNX Runtime computes these of int16 codes in f32, in an order of its vector units.
+        Op::AvgPool2d(_) | Op::Softmax(_) => rules != Rules::OnnxRuntime || code_type == CodeType::Int8,
         Op::Unary(op) => tables::has(rules, op.function, code_type),
         Op::MaxPool2d(_)
         | Op::Clamp(_)
