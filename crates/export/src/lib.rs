@@ -19,6 +19,6 @@ pub use convert::{ConvertError, convert};
 pub use error::{CheckpointError, ExportError};
 pub use file::{read_file, write_atomically};
 pub use obstacle::Obstacle;
-pub use onnx::{ActivationCodes, OnnxOptions, to_onnx, write_onnx};
+pub use onnx::{ActivationCodes, Form, Interface, OnnxOptions, WeightCodes, obstacles as onnx_obstacles, to_onnx, write_onnx};
 pub use safetensors::{read_safetensors, write_safetensors};
 pub use target::Target;
