@@ -80,8 +80,8 @@ def main():
         failures += bool(left) + bool(different)
         in_float = f"; error: in float: {', '.join(f'{node.op_type} {node.name!r}' for node in left)}" if left else ""
         print(
-            f"{path.stem}: opset {model.opset_import[0].version}, {found.size} compared, {different} different, at most "
-            f"{int(difference.max(initial=0))} LSB{in_float}"
+            f"{path.stem}: opset {model.opset_import[0].version}, {found.size} compared ({np.unique(found).size} distinct), "
+            f"{different} different, at most {int(difference.max(initial=0))} LSB{in_float}"
         )
     sys.exit(1 if failures else 0)
 

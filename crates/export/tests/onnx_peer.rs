@@ -6,7 +6,7 @@ mod models;
 
 use std::{env, fs, path::Path, process::Command};
 
-use models::{Draw, Random, Scales, averages, exact, input_codes, mlp, operations, residual};
+use models::{Draw, Random, Scales, averages, chain, exact, input_codes, mlp, operations, residual};
 use qat_export::{ActivationCodes, Form, Interface, OnnxOptions, write_onnx};
 use qat_runtime::{Codes, IntegerModel, Rules, WeightBits};
 
@@ -98,6 +98,10 @@ fn int8_activations_equal_onnx_runtime_where_it_takes_them() {
         }
     }
     for (name, model) in operations(7, Draw::int8(Rules::OnnxRuntime)) {
+        // ONNX Runtime sums and averages uint8 codes in f32 with their zero points, so that int8 codes round otherwise.
+        if matches!(name, "add" | "constant" | "avg_pool2d" | "avg_pool2d_padded" | "avg_pool2d_padding_counted") {
+            continue;
+        }
         for (form, option) in FORMS {
             let options = OnnxOptions { form: option, activation: ActivationCodes::Int8, ..Default::default() };
             peer.add(&format!("{name}-{form}"), &model, 7, &options);
@@ -119,6 +123,18 @@ fn every_operation_equals_onnx_runtime() {
                     peer.add(&format!("{name}-{kind}-{granularity}-{form}"), &model, 11, &options);
                 }
             }
+        }
+    }
+    peer.compare();
+}
+
+#[test]
+fn chains_of_operations_equal_onnx_runtime() {
+    let Some(peer) = Peer::new(&[]) else { return };
+    for seed in 0..40 {
+        let model = chain(seed, Draw::int8(Rules::OnnxRuntime));
+        for (form, option) in FORMS {
+            peer.add(&format!("chain-{seed}-{form}"), &model, seed, &OnnxOptions { form: option, ..Default::default() });
         }
     }
     peer.compare();

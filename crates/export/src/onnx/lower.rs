@@ -200,11 +200,10 @@ impl Writer<'_> {
         let full = Clamp::full(self.code_type(output));
         let axes: Vec<i64> = mean.axes.iter().map(|&i| axis(i)).collect();
         let x = self.real(input);
-        let target = self.begin(output, Domain::Real, full);
-        // A mean over the whole sample is one number of rank 1, which ReduceMean alone does not give.
-        let is_one = !mean.keep_dims && mean.axes.len() == self.shape(input).len();
-        let reduced = if is_one { self.tensor(output, "reduced") } else { target.clone() };
-        let keep_dims = Attribute::int("keepdims", (mean.keep_dims || is_one).into());
+        let [target, reduced] = [self.begin(output, Domain::Real, full), self.tensor(output, "reduced")];
+        // The other choice of axes than the output's, so that a Reshape follows: ONNX Runtime moves the transposes around its
+        // convolutions across a ReduceMean, which sums in another order then, but not across a Reshape.
+        let keep_dims = Attribute::int("keepdims", (!mean.keep_dims).into());
         let node = if self.opset < AXES_INPUT {
             Node::new("ReduceMean", name, &[&x], &[&reduced]).with(Attribute::ints("axes", &axes))
         } else {
@@ -212,9 +211,8 @@ impl Writer<'_> {
             Node::new("ReduceMean", name, &[&x, &axes], &[&reduced]).with(Attribute::int("noop_with_empty_axes", 0))
         };
         self.nodes.push(node.with(keep_dims));
-        if is_one {
-            self.reshape(output, "flat", &reduced, &[0, 1], &target);
-        }
+        let dims: Vec<i64> = [0].into_iter().chain(self.shape(output).iter().map(|&size| int(size))).collect();
+        self.reshape(output, "back", &reduced, &dims, &target);
         self.finish(output, Domain::Real, full);
     }
 
