@@ -3,7 +3,8 @@
     python check_fusion.py MODEL.onnx [--int8-allowed]
 
 Optimises the file as a default session does (ORT_ENABLE_ALL) and lists the operators of the result. Exit code 1, with the nodes
-listed, if a convolution, matrix product, addition, multiplication or pool among them computes on floats. ONNX Runtime has no
+listed, if a convolution, matrix product, addition, multiplication, pool, concatenation, sigmoid, softmax or leaky relu among them
+computes on floats. ONNX Runtime has no
 integer kernel for ConvTranspose, Sub, ReduceMean, Tanh, HardSwish (which it computes as a HardSigmoid and a Mul) and Gelu; these
 are float islands between a DequantizeLinear and a QuantizeLinear in every file.
 """
@@ -23,6 +24,7 @@ LAYERS = {
     *("Add", "Mul", "Sum"),
     *("Conv", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul"),
     *("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"),
+    *("Concat", "LeakyRelu", "Sigmoid", "Softmax"),
 }
 # Matrix products of integers whose result is float: the layer's output was not quantized with it.
 HALF_FUSED = {"ConvInteger", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat"}
@@ -50,7 +52,7 @@ def optimised(path, int8_allowed):
 def is_float(node, types):
     """Whether the output of node is a float tensor, given the types of the tensors before it."""
     op_type = node.op_type
-    if op_type == "QuantizeLinear" or op_type.startswith("QLinear"):
+    if op_type in ("QuantizeLinear", "Shape") or op_type.startswith("QLinear"):
         return False
     if op_type == "QGemm":
         # Inputs 7 and 8 are the output's scale and zero point; without them the result is float.

@@ -7,8 +7,8 @@ mod models;
 use std::{env, fs, path::Path, process::Command};
 
 use models::{Draw, Random, Scales, averages, chain, exact, input_codes, mlp, operations, residual};
-use qat_export::{ActivationCodes, Form, Interface, OnnxOptions, write_onnx};
-use qat_runtime::{Codes, IntegerModel, Rules, WeightBits};
+use qat_export::{ActivationCodes, Form, Interface, OnnxOptions, WeightCodes, write_onnx};
+use qat_runtime::{CodeType, Codes, IntegerModel, Rules, WeightBits};
 
 const SAMPLES: usize = 64;
 
@@ -167,4 +167,46 @@ fn files_whose_input_and_output_are_codes_give_the_same_codes() {
         }
     }
     peer.compare();
+}
+
+/// ONNX Runtime computes these layers in float, and rounds what the engine sums exactly.
+#[test]
+fn packed_weights_are_near() {
+    let Some(peer) = Peer::new(&["--allow-float", "--near", "1"]) else { return };
+    for bits in [WeightBits::Two, WeightBits::Four] {
+        let draw = Draw { bits, ..Draw::int8(Rules::OnnxRuntime) };
+        for (name, model) in operations(19, draw) {
+            if model.nodes.iter().any(|node| node.op.weights().is_some()) {
+                let options = OnnxOptions { weights: WeightCodes::Packed, ..Default::default() };
+                peer.add(&format!("{name}-{}bit", bits.bits()), &model, 19, &options);
+            }
+        }
+    }
+    peer.compare();
+}
+
+/// ONNX Runtime computes all of these in float.
+#[test]
+fn int16_activations_are_near() {
+    let Some(peer) = Peer::new(&["--allow-float", "--near", "1"]) else { return };
+    for bits in WeightBits::ALL {
+        let draw = Draw { code_type: CodeType::Int16, bits, ..Draw::int8(Rules::OnnxRuntime) };
+        for (name, model) in operations(23, draw) {
+            peer.add(&format!("{name}-{}bit", bits.bits()), &model, 23, &OnnxOptions::default());
+        }
+    }
+    peer.compare();
+}
+
+#[test]
+fn a_layer_left_in_float_is_found() {
+    let Some(peer) = Peer::new(&[]) else { return };
+    let path = peer.directory.path().join("residual.onnx");
+    // The default session converts int8 codes to uint8, and misses those with two readers.
+    let options = OnnxOptions { activation: ActivationCodes::Int8, ..Default::default() };
+    write_onnx(&residual(0), &options, &path).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/peers/check_fusion.py");
+    let output = Command::new(env::var_os("QAT_PYTHON").unwrap()).arg(script).arg(path).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success() && text.contains("expected an integer operator, found float Conv"), "{text}");
 }

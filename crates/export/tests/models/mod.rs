@@ -10,7 +10,7 @@ mod tables;
 use qat_runtime::{
     AvgPool2d, Clamp as Range, CodeType, Codes, Concat, Conv2d, ConvTranspose2d, Elementwise, Function, Gather, IntegerModel,
     Linear, MatMul, MaxPool2d, Mean, ModelError, Node, Op, PackedCodes, Pad, QParams, ResizeNearest, Rules, Slice, Softmax,
-    SoftmaxTable, Transpose, Unary, ValueId, ValueInfo, WeightBits, Weights, broadcast,
+    Transpose, Unary, ValueId, ValueInfo, WeightBits, Weights, broadcast,
 };
 
 /// The generator splitmix64: any seed gives a good sequence.
@@ -563,7 +563,10 @@ pub fn operations(seed: u64, draw: Draw) -> Vec<(&'static str, IntegerModel)> {
     add("mean_keep_dims", &[4, 10], &|b, x| b.mean("mean", x, &[1], true, 1.7));
     add("mean_of_all", &[4, 10], &|b, x| b.mean("mean", x, &[0, 1], false, 2.0));
     add("relu", &[3, 5], &|b, x| b.relu("relu", x));
-    add("clamp", &[3, 5], &|b, x| b.clamp("clamp", x, -60, 70));
+    add("clamp", &[3, 5], &|b, x| {
+        let unit = if b.code_type(x) == CodeType::Int16 { 256 } else { 1 };
+        b.clamp("clamp", x, -60 * unit, 70 * unit)
+    });
     for function in [Function::Sigmoid, Function::Tanh, Function::HardSwish, Function::Gelu, Function::GeluTanh] {
         add(function.name(), &[64], &|b, x| b.unary("function", x, function));
     }
