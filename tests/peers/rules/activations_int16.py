@@ -27,9 +27,8 @@ def rule(engine: str, p) -> str | None:
     if engine == "onnxruntime-qop":
         return None
     if engine == "onnxruntime":
-        depthwise = p.op == "conv2d" and p.attributes["groups"][0] == p.x.shape[1]
-        one_row = p.op == "linear" and p.x.shape[0] == 1
-        return "~fp32-rne" if depthwise or one_row else "f32-sum"
+            one_row = p.op == "linear" and p.x.shape[0] == 1
+        return "~fp32-rne" if one_row else "f32-sum"
     if p.bits < 8 and (engine == "tflm" or p.op == "transpose_conv2d" or p.bits == 2 and p.op != "linear"):
         return None
     if p.op == "linear" and engine != "tflm":

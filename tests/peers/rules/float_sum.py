@@ -1,7 +1,7 @@
 """ONNX Runtime's float execution of a QDQ graph that it does not fuse, as f32 sums in the order of its CPU kernels.
 
-(Q50) to (Q52) of docs/quantization.md. Known for transposed convolution, for convolution with more than one channel a group,
-and for products of at least two rows. Depthwise convolution and one-row products sum in another order.
+(Q50) to (Q52) of docs/quantization.md, for one thread. Not known: the order of a linear layer of one row, and of products with
+one column (a convolution whose output is one pixel).
 """
 
 import numpy as np
@@ -10,8 +10,13 @@ from .weighted import Weighted, windows
 
 f32 = np.float32
 
-# Terms that are summed before the next partial sum begins.
+# Terms that a transposed convolution sums before the next partial sum begins.
 BLOCK = 128
+
+
+def block(columns: int) -> int:
+    """(Q51): terms that a product of `columns` columns sums before the next partial sum begins."""
+    return 128 if columns > 64 else 256 if columns > 32 else 512 if columns > 16 else 1024
 
 
 def fma(a, b, c) -> np.ndarray:
@@ -37,15 +42,34 @@ def reals(p: Weighted) -> tuple:
     return x, (scale * p.weight.astype(f32)).astype(f32), bias.astype(f32)
 
 
-def product(x: np.ndarray, weight: np.ndarray, block: int) -> np.ndarray:
-    """x [..., k] times weight [k, n]: fused multiply-adds in order of k, in partial sums of `block` terms."""
+def product(x: np.ndarray, weight: np.ndarray, terms: int, bias=None) -> np.ndarray:
+    """(Q50): x [..., k] times weight [k, n]: fused multiply-adds in order of k, in partial sums of `terms` terms.
+
+    A bias is added to the first partial sum.
+    """
     total = None
-    for first in range(0, x.shape[-1], block):
+    for first in range(0, x.shape[-1], terms):
         part = np.zeros((*x.shape[:-1], weight.shape[1]), f32)
-        for k in range(first, min(first + block, x.shape[-1])):
+        for k in range(first, min(first + terms, x.shape[-1])):
             part = fma(x[..., k, None], weight[k], part)
         total = part if total is None else total + part
+        if first == 0 and bias is not None:
+            total = total + bias
     return total
+
+
+def product_by_four(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(Q52): x [..., k] times weight [k, 1], each product rounded, added in fours, at the end in a pair and alone."""
+    products = (x * weight[:, 0]).astype(f32)
+    total, k = np.zeros(x.shape[:-1], f32), 0
+    while k < x.shape[-1]:
+        left = x.shape[-1] - k
+        size = 4 if left >= 4 else 2 if left >= 2 else 1
+        part = products[..., k]
+        for term in range(k + 1, k + size):
+            part = part + products[..., term]
+        total, k = part + total, k + size
+    return total[..., None]
 
 
 def conv2d(p: Weighted) -> np.ndarray:
@@ -55,7 +79,10 @@ def conv2d(p: Weighted) -> np.ndarray:
     n, c, h, w = view.shape[:4]
     view = view.reshape(n, groups, c // groups, h, w, -1).transpose(1, 0, 3, 4, 2, 5).reshape(groups, n, h, w, -1)
     weight = weight.reshape(groups, weight.shape[0] // groups, -1)
-    parts = [product(rows, columns.T, BLOCK) for rows, columns in zip(view, weight)]
+    if weight.shape[1] == 1:
+        parts = [product_by_four(rows, columns.T) for rows, columns in zip(view, weight)]
+    else:
+        parts = [product(rows, columns.T, block(h * w)) for rows, columns in zip(view, weight)]
     return (np.concatenate(parts, axis=-1) + bias).transpose(0, 3, 1, 2)
 
 
@@ -76,13 +103,13 @@ def transpose_conv2d(p: Weighted) -> np.ndarray:
 
 def linear(p: Weighted) -> np.ndarray:
     x, weight, bias = reals(p)
-    return product(x, weight.T, x.shape[-1]) + bias
+    return product(x, weight.T, block(weight.shape[0]), bias)
 
 
 def matmul(p: Weighted) -> np.ndarray:
     a = f32(p.x_scale) * (p.x.astype(f32) - f32(p.x_zero))
     b = f32(p.weight_scale[0]) * (p.weight.astype(f32) - f32(p.weight_zero))
-    return np.stack([product(*pair, a.shape[-1]) for pair in zip(a, b)])
+    return np.stack([product(*pair, block(b.shape[-1])) for pair in zip(a, b)])
 
 
 def codes(p: Weighted) -> np.ndarray:
