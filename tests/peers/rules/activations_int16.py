@@ -27,10 +27,7 @@ def rule(engine: str, p) -> str | None:
     if engine == "onnxruntime-qop":
         return None
     if engine == "onnxruntime":
-            one_row = p.op == "linear" and p.x.shape[0] == 1
-        return "~fp32-rne" if one_row else "f32-sum"
+        return "~fp32-rne" if p.op == "linear" and p.x.shape[0] == 1 else "f32-sum"
     if p.bits < 8 and (engine == "tflm" or p.op == "transpose_conv2d" or p.bits == 2 and p.op != "linear"):
         return None
-    if p.op == "linear" and engine != "tflm":
-        return "f64-half-away"
-    return "gemmlowp64"
+    return "f64-half-away" if p.op == "linear" and engine != "tflm" else "gemmlowp64"

@@ -44,5 +44,4 @@ def onnxruntime(engine: str, p) -> str | None:
     """4-bit weights are taken in QDQ graphs and computed in float; 2-bit weights give an invalid graph."""
     if engine == "onnxruntime-qop" or p.bits == 2 and p.op != "transpose_conv2d":
         return None
-    one_row = p.op == "linear" and p.x.shape[0] == 1
-    return "~fp32-rne" if one_row else "f32-sum"
+    return "~fp32-rne" if p.op == "linear" and p.x.shape[0] == 1 else "f32-sum"
