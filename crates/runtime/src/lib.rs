@@ -21,6 +21,7 @@ mod packed;
 mod real;
 mod requantize;
 mod rules;
+mod sum_rule;
 mod validate;
 
 pub use codes::{CodeType, Codes, CodesRef};
@@ -34,3 +35,4 @@ pub use op::{
 pub use packed::{PackedCodes, WeightBits};
 pub use requantize::{dequantize, quantize, quantize_int16, requantize, round_half_even_f32};
 pub use rules::{Contract, Rules};
+pub use sum_rule::FixedMultiplier;
