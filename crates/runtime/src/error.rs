@@ -98,7 +98,8 @@ pub enum ModelError {
         /// The zero point.
         found: i32,
     },
-    /// The quotient `(s_in · s_w) / s_out` is beyond f32.
+    /// The quotient `(s_in · s_w) / s_out` is beyond f32, or takes the largest sums out of the integers that scale them, or is
+    /// more than the runtime that the rules name accepts.
     Multiplier {
         /// The node.
         at: String,

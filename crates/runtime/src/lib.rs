@@ -12,13 +12,16 @@ mod arena;
 mod codes;
 mod engine;
 mod error;
+mod fixed_point;
 mod fma;
 mod kernels;
 mod model;
 mod op;
 mod packed;
+mod real;
 mod requantize;
 mod rules;
+mod sum_rule;
 mod validate;
 
 pub use codes::{CodeType, Codes, CodesRef};
@@ -32,3 +35,4 @@ pub use op::{
 pub use packed::{PackedCodes, WeightBits};
 pub use requantize::{dequantize, quantize, quantize_int16, requantize, round_half_even_f32};
 pub use rules::{Contract, Rules};
+pub use sum_rule::FixedMultiplier;

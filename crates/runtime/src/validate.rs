@@ -3,7 +3,7 @@
 //! Indices point at values, each value is defined once and before its use, shapes and code types follow from the operations,
 //! tensors have the lengths and domains that their fields document, the rules define every operation, and no sum can overflow:
 //! `Σ |w| · max |q − zero_point| + |bias| <= 2^31 − 1` for every output channel of int8 inputs, and likewise with 2^39 for int16
-//! inputs. A model that passes runs without panic. Sizes are checked before anything is allocated for them, in arithmetic that
+//! inputs (Q53); nor does a sum leave its integers while it is scaled (Q54). A model that passes runs without panic. Sizes are checked before anything is allocated for them, in arithmetic that
 //! cannot overflow.
 
 use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
@@ -14,7 +14,9 @@ use crate::{
     kernels::supports,
     model::{IntegerModel, Node, QParams, ValueId, ValueInfo},
     op::{AvgPool2d, Clamp, Conv2d, ConvTranspose2d, Gather, Linear, MatMul, MaxPool2d, Mean, Op, Weights, broadcast},
+    requantize::Scaling,
     rules::Rules,
+    sum_rule::SumRule,
 };
 
 /// Most elements of all values of one sample together, and of a convolution's padded input.
@@ -265,7 +267,8 @@ impl Place<'_> {
         if !matches!(elements, Some(..=MAX_ELEMENTS)) {
             return Err(ModelError::Size { at: format!("padded input of {}", self.at), found: padded.to_vec() });
         }
-        self.weights(&op.weights, op.c_out, &[op.c_in / op.groups, op.kernel[0], op.kernel[1]], x, y)
+        let rule = SumRule::conv2d(self.rules, op, x.code_type);
+        self.weights(rule, &op.weights, op.c_out, &[op.c_in / op.groups, op.kernel[0], op.kernel[1]], x, y)
     }
 
     fn conv_transpose2d(&self, op: &ConvTranspose2d, x: &ValueInfo, y: &ValueInfo) -> Result<(), ModelError> {
@@ -275,7 +278,8 @@ impl Place<'_> {
         self.groups(op.groups, [op.c_in, op.c_out])?;
         self.clamp(op.clamp, y)?;
         self.shape(op.output_shape(&x.shape).as_deref(), y)?;
-        self.weights(&op.weights, op.c_out, &[op.c_in / op.groups, op.kernel[0], op.kernel[1]], x, y)
+        let rule = SumRule::conv_transpose2d(self.rules, x.code_type);
+        self.weights(rule, &op.weights, op.c_out, &[op.c_in / op.groups, op.kernel[0], op.kernel[1]], x, y)
     }
 
     fn linear(&self, op: &Linear, x: &ValueInfo, y: &ValueInfo) -> Result<(), ModelError> {
@@ -287,7 +291,8 @@ impl Place<'_> {
             shape
         });
         self.shape(expected.as_deref(), y)?;
-        self.weights(&op.weights, op.d_output, &[op.d_input], x, y)
+        let rule = SumRule::linear(self.rules, op, x.code_type);
+        self.weights(rule, &op.weights, op.d_output, &[op.d_input], x, y)
     }
 
     fn mat_mul(&self, op: &MatMul, lhs: &ValueInfo, rhs: &ValueInfo, y: &ValueInfo) -> Result<(), ModelError> {
@@ -295,11 +300,21 @@ impl Place<'_> {
         self.shape(op.output_shape(&lhs.shape, &rhs.shape).as_deref(), y)?;
         let inner = lhs.shape.last().copied().unwrap_or(1) as i64;
         let bound = inner.saturating_mul(deviation(lhs)).saturating_mul(deviation(rhs));
-        self.sum(0, bound, lhs)
+        self.sum(0, bound, lhs)?;
+        let rule = SumRule::mat_mul(self.rules, lhs.code_type, rhs);
+        self.scaling(rule, 0, [lhs.qparams.scale, rhs.qparams.scale, y.qparams.scale], bound)
     }
 
     /// Tensors of a weighted node: `channels` rows of weights, whose dimensions are `row`.
-    fn weights(&self, weights: &Weights, channels: usize, row: &[usize], x: &ValueInfo, y: &ValueInfo) -> Result<(), ModelError> {
+    fn weights(
+        &self,
+        rule: SumRule,
+        weights: &Weights,
+        channels: usize,
+        row: &[usize],
+        x: &ValueInfo,
+        y: &ValueInfo,
+    ) -> Result<(), ModelError> {
         let row = row.iter().try_fold(1usize, |product, &n| product.checked_mul(n)).unwrap_or(usize::MAX);
         self.length("weight", channels.saturating_mul(row), weights.codes.len())?;
         self.length("weight_scale", channels, weights.scale.len())?;
@@ -310,16 +325,25 @@ impl Place<'_> {
             if !is_scale(scale) {
                 return Err(ModelError::Scale { at: format!("weight channel {channel} of {}", self.at), found: scale });
             }
-            let multiplier = (x.qparams.scale * scale) / y.qparams.scale;
-            if !multiplier.is_finite() {
-                return Err(ModelError::Multiplier { at: self.at.into(), channel, found: multiplier });
-            }
             // At most 2^63 / (128 · 65535) weights fit in memory, so int64 holds the bound.
             let magnitude: i64 = (channel * row..(channel + 1) * row).map(|at| i64::from(weights.codes.get(at)).abs()).sum();
             let bound = (magnitude * deviation).saturating_add(weights.bias[channel].saturating_abs());
             self.sum(channel, bound, x)?;
+            self.scaling(rule, channel, [x.qparams.scale, scale, y.qparams.scale], bound)?;
         }
         Ok(())
+    }
+
+    /// The multiplier of one channel's sums, which are at most `bound` in magnitude.
+    fn scaling(&self, rule: SumRule, channel: usize, [s_in, s_w, s_out]: [f32; 3], bound: i64) -> Result<(), ModelError> {
+        let found = (s_in * s_w) / s_out;
+        // XNNPACK refuses to prepare a layer with a multiplier of 256 or more.
+        let is_prepared = rule != SumRule::Fp32Rne || self.rules != Rules::LiteRt || found < 256.0;
+        let holds = rule == SumRule::RealSum || Scaling::new(rule, s_in, s_w, s_out).holds(bound);
+        if found.is_finite() && is_prepared && holds {
+            return Ok(());
+        }
+        Err(ModelError::Multiplier { at: self.at.into(), channel, found })
     }
 
     /// A sum over products with the codes of `x` of at most `bound` in magnitude.

@@ -196,14 +196,6 @@ fn multipliers_beyond_f32() {
 
 #[test]
 fn operations_that_the_rules_do_not_define() {
-    // ONNX Runtime has no fused int16 convolution.
-    let wide = |m: &mut IntegerModel| {
-        for value in &mut m.values {
-            value.code_type = qat_runtime::CodeType::Int16;
-            value.qparams.zero_point = 0;
-        }
-    };
-    refused!(lenet(1), wide, ModelError::Rules { rules: Rules::OnnxRuntime, found, .. } if found == "conv2d on int16");
     refused!(
         lenet(1),
         |m| m.values[0].code_type = qat_runtime::CodeType::Int32,

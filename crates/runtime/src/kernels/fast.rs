@@ -14,6 +14,7 @@ use crate::{
     packed::PackedCodes,
     requantize::Scaling,
     rules::Rules,
+    sum_rule::{SumRule, scalings},
 };
 
 /// One sample's int8 codes and their meaning.
@@ -92,11 +93,6 @@ fn finish(weights: &Weights, clamp: Clamp, scaling: &[Scaling], y_info: &ValueIn
     scaling[channel].code(i64::from(sum) + weights.bias[channel], y_info.qparams.zero_point, clamp) as i8
 }
 
-/// The scaling of every channel.
-fn scalings(rules: Rules, weights: &Weights, x_info: &ValueInfo, y_info: &ValueInfo) -> Vec<Scaling> {
-    weights.scale.iter().map(|&s_w| Scaling::new(rules, x_info.qparams.scale, s_w, y_info.qparams.scale)).collect()
-}
-
 /// Convolution; `packed` holds `op.weight`, `y` is `[c_out, h_out, w_out]`.
 pub(crate) fn conv2d(
     rules: Rules,
@@ -107,7 +103,7 @@ pub(crate) fn conv2d(
     y_info: &ValueInfo,
     y: &mut [i8],
 ) {
-    let scaling = scalings(rules, &op.weights, x.1, y_info);
+    let scaling = scalings(SumRule::conv2d(rules, op, x.1.code_type), &op.weights, x.1, y_info);
     let ([_, h, w], [_, h_out, w_out]) = (image(x.1), image(y_info));
     let [top, left, bottom, right] = op.padding;
     let (padded_h, padded_w) = (h + top + bottom, w + left + right);
@@ -183,7 +179,7 @@ pub(crate) fn linear(
     y_info: &ValueInfo,
     y: &mut [i8],
 ) {
-    let scaling = scalings(rules, &op.weights, x.1, y_info);
+    let scaling = scalings(SumRule::linear(rules, op, x.1.code_type), &op.weights, x.1, y_info);
     let zero_point = x.1.qparams.zero_point as i16;
     let rows = x.0.len() / op.d_input;
     let patches = first(&mut scratch.patches, rows * packed.columns);

@@ -8,7 +8,8 @@
 //! | operation | rule | equals ONNX Runtime 1.32 |
 //! | --- | --- | --- |
 //! | conv2d | `rne(f32(b + Σ w · (q − z_in)) · ((s_in · s_w) / s_out)) + z_out` | QLinearConv |
-//! | linear | as conv2d | QGemm |
+//! | linear, mat_mul | as conv2d | QGemm, QLinearMatMul |
+//! | conv_transpose2d | f32 sums of real numbers | DequantizeLinear, ConvTranspose, QuantizeLinear |
 //! | add | `rne(fma(u_a, r_a, fma(u_b, r_b, fixed))) − 128`, `fixed = u_out − fma(r_a, u_za, r_b · u_zb)` | QLinearAdd |
 //! | avg_pool2d, whole image | `rne(f32(Σ (q − z_in)) · (s_in / (s_out · n))) + z_out` | QLinearGlobalAveragePool |
 //! | avg_pool2d, else | `rne((Σ s_in · (q − z_in)) / n / s_out + (z_out + 128)) − 128`, summed row by row | QLinearAveragePool |
@@ -23,14 +24,20 @@
 pub(crate) mod fast;
 pub(crate) mod reference;
 
-use crate::{codes::CodeType, op::Op, rules::Rules};
+use crate::{
+    codes::CodeType,
+    op::Op,
+    rules::Rules,
+    sum_rule::{has_conv_transpose2d, has_mat_mul},
+};
 
 /// Whether the rules define the operation on operands of that code type.
 pub(crate) fn supports(rules: Rules, op: &Op, code_type: CodeType) -> bool {
     match op {
-        Op::Conv2d(_) | Op::Linear(_) | Op::Add(_) | Op::AvgPool2d(_) => {
-            rules == Rules::OnnxRuntime && code_type == CodeType::Int8
-        }
+        Op::Conv2d(_) | Op::Linear(_) => true,
+        Op::ConvTranspose2d(op) => has_conv_transpose2d(rules, op),
+        Op::MatMul(op) => has_mat_mul(rules, op, code_type),
+        Op::Add(_) | Op::AvgPool2d(_) => rules == Rules::OnnxRuntime && code_type == CodeType::Int8,
         Op::MaxPool2d(_) | Op::Clamp(_) | Op::Reshape => true,
         _ => false,
     }

@@ -5,9 +5,12 @@
 
 mod add;
 mod conv2d;
+mod conv_transpose2d;
 mod linear;
+mod mat_mul;
 mod movement;
 mod pool;
+mod real_sum;
 
 use crate::{
     codes::{CodesMut, CodesRef},
@@ -50,7 +53,9 @@ fn tap(output: usize, stride: usize, offset: usize, dilation: usize, before: usi
 pub(crate) fn compute(rules: Rules, op: &Op, inputs: &[Operand], y: &mut Output) {
     match op {
         Op::Conv2d(op) => conv2d::conv2d(rules, op, inputs[0], y),
+        Op::ConvTranspose2d(op) => conv_transpose2d::conv_transpose2d(rules, op, inputs[0], y),
         Op::Linear(op) => linear::linear(rules, op, inputs[0], y),
+        Op::MatMul(op) => mat_mul::mat_mul(rules, *op, inputs[0], inputs[1], y),
         Op::Add(op) => add::add(rules, *op, inputs[0], inputs[1], y),
         Op::MaxPool2d(op) => pool::max_pool2d(op, inputs[0], y),
         Op::AvgPool2d(op) => pool::avg_pool2d(rules, op, inputs[0], y),
