@@ -12,6 +12,7 @@ mod obstacle;
 mod onnx;
 mod safetensors;
 mod target;
+mod tflite;
 pub mod verify;
 
 pub use check::{CheckError, check};
@@ -22,3 +23,4 @@ pub use obstacle::Obstacle;
 pub use onnx::{ActivationCodes, OnnxOptions, to_onnx, write_onnx};
 pub use safetensors::{read_safetensors, write_safetensors};
 pub use target::Target;
+pub use tflite::{Edges, Form, TfliteOptions, tflite_obstacles, to_tflite, write_tflite};

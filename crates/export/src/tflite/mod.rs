@@ -1,0 +1,93 @@
+//! TensorFlow Lite files: an integer model written for LiteRT and TFLite-Micro, and full-integer files read.
+//!
+//! In the file a sample `[C, H, W]` stands as `[batch, H, W, C]`, which is what runtimes of TFLite files expect; samples of other
+//! ranks stand in their own order. No numbers are moved where another order of reading will do: a transpose is written only where
+//! an operator needs its operand in an order that it does not have, and a linear layer on a flattened image has its weights'
+//! columns in the order of the file.
+//!
+//! Not here: the arithmetic (see `qat_runtime`), the tables of the file (see `qat_formats`).
+
+mod graph;
+mod half;
+mod order;
+mod padding;
+mod version;
+mod write;
+
+use std::path::Path;
+
+use qat_formats::tflite::{self, Model};
+use qat_runtime::IntegerModel;
+
+use crate::{error::ExportError, file::write_atomically, obstacle::Obstacle};
+
+/// The format's name in messages.
+const FORMAT: &str = "TFLite";
+
+/// What the numbers of a file are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// The integer model itself: codes from end to end.
+    #[default]
+    Integer,
+    /// Weights are the model's int8 codes with their scales, activations float: runtimes quantize these as they come.
+    DynamicRange,
+    /// Weights are the real numbers of the codes in float16, activations float.
+    Float16,
+}
+
+/// What the caller of an integer file supplies and receives. Indices into a table are int32 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Edges {
+    /// The codes of the model: int8, or int16 where its activations are.
+    #[default]
+    Codes,
+    /// uint8 codes, 128 above the model's, with a QUANTIZE at either end.
+    Uint8,
+    /// Real numbers, with a QUANTIZE before and a DEQUANTIZE after.
+    Float32,
+}
+
+/// Choices of the TFLite writer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TfliteOptions {
+    /// What the numbers of the file are. Default: integers.
+    pub form: Form,
+    /// What goes in and comes out of an integer file. Default: the model's codes.
+    pub edges: Edges,
+}
+
+/// Writes `model` as the TFLite file `path`, made or replaced as a whole. Equal models give equal bytes.
+///
+/// # Errors
+///
+/// Those of [`to_tflite`], and [`ExportError::Write`] or [`ExportError::NotAFile`] if the file cannot be written.
+pub fn write_tflite(model: &IntegerModel, options: &TfliteOptions, path: &Path) -> Result<(), ExportError> {
+    let file = to_tflite(model, options)?;
+    let bytes = tflite::write(&file).map_err(|error| {
+        let found = error.to_string();
+        Obstacle { place: "model".into(), expected: "a file within the format's limits", found }.into_error(FORMAT)
+    })?;
+    write_atomically(path, &bytes)
+}
+
+/// The file that holds `model`.
+///
+/// # Errors
+///
+/// [`ExportError::Model`] if the model contradicts itself, [`ExportError::Unsupported`] for the first of
+/// [`tflite_obstacles`].
+pub fn to_tflite(model: &IntegerModel, options: &TfliteOptions) -> Result<Model, ExportError> {
+    model.validate()?;
+    write::write(model, options).map_err(|mut obstacles| obstacles.swap_remove(0).into_error(FORMAT))
+}
+
+/// Everything in a valid model that a TFLite file cannot hold; empty if it can be written.
+///
+/// # Errors
+///
+/// [`ExportError::Model`] if the model contradicts itself.
+pub fn tflite_obstacles(model: &IntegerModel, options: &TfliteOptions) -> Result<Vec<Obstacle>, ExportError> {
+    model.validate()?;
+    Ok(write::write(model, options).err().unwrap_or_default())
+}
