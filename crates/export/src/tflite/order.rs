@@ -19,9 +19,14 @@ impl Order {
         Self(vec![1, 2, 0])
     }
 
-    /// Whether it is the sample's own.
-    pub(super) fn is_plain(&self) -> bool {
-        self.0.iter().enumerate().all(|(at, &axis)| at == axis)
+    /// Number of axes.
+    pub(super) fn rank(&self) -> usize {
+        self.0.len()
+    }
+
+    /// For each axis of the file, the sample's.
+    pub(super) fn axes(&self) -> Vec<usize> {
+        self.0.clone()
     }
 
     /// Where an axis of the sample stands.
@@ -52,11 +57,7 @@ impl Order {
 
     /// The order of the same sample in the file's transpose, whose axis `i` is axis `permutation[i]` here.
     pub(super) fn in_transpose(&self, permutation: &[usize]) -> Self {
-        Self(self.apply_to_file(permutation))
-    }
-
-    fn apply_to_file(&self, permutation: &[usize]) -> Vec<usize> {
-        permutation.iter().map(|&at| self.0[at]).collect()
+        Self(permutation.iter().map(|&at| self.0[at]).collect())
     }
 
     /// For each axis of `target`, the axis here that it is: what a transpose in the file is told.
