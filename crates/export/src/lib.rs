@@ -17,10 +17,10 @@ pub mod verify;
 
 pub use check::{CheckError, check};
 pub use convert::{ConvertError, convert};
-pub use error::{CheckpointError, ExportError};
+pub use error::{CheckpointError, ExportError, TfliteError};
 pub use file::{read_file, write_atomically};
 pub use obstacle::Obstacle;
 pub use onnx::{ActivationCodes, OnnxOptions, to_onnx, write_onnx};
 pub use safetensors::{read_safetensors, write_safetensors};
 pub use target::Target;
-pub use tflite::{Edges, Form, TfliteOptions, tflite_obstacles, to_tflite, write_tflite};
+pub use tflite::{Edges, Form, TfliteOptions, from_tflite, read_tflite, tflite_obstacles, to_tflite, write_tflite};

@@ -11,15 +11,20 @@ mod graph;
 mod half;
 mod order;
 mod padding;
+mod read;
 mod version;
 mod write;
 
 use std::path::Path;
 
 use qat_formats::tflite::{self, Model};
-use qat_runtime::IntegerModel;
+use qat_runtime::{IntegerModel, Rules};
 
-use crate::{error::ExportError, file::write_atomically, obstacle::Obstacle};
+use crate::{
+    error::{ExportError, TfliteError},
+    file::{read_file, write_atomically},
+    obstacle::Obstacle,
+};
 
 /// The format's name in messages.
 const FORMAT: &str = "TFLite";
@@ -90,4 +95,27 @@ pub fn to_tflite(model: &IntegerModel, options: &TfliteOptions) -> Result<Model,
 pub fn tflite_obstacles(model: &IntegerModel, options: &TfliteOptions) -> Result<Vec<Obstacle>, ExportError> {
     model.validate()?;
     Ok(write::write(model, options).err().unwrap_or_default())
+}
+
+/// The integer model in the full-integer TFLite file `path`, with the arithmetic of `rules`.
+///
+/// An input `[1, H, W, C]` is a sample `[H, W, C]`, and so is an output. Files with float or uint8 inputs and outputs are read
+/// as the int8 codes behind them, which are 128 below uint8 codes.
+///
+/// # Errors
+///
+/// [`ExportError::Tflite`] for a file that is damaged, has operators or types that integer models have not, or whose parts make no
+/// model under these rules; [`ExportError::Read`] or [`ExportError::NotAFile`] if there is nothing to read.
+pub fn read_tflite(path: &Path, rules: Rules) -> Result<IntegerModel, ExportError> {
+    let bytes = read_file(path)?;
+    from_tflite(&bytes, rules).map_err(|source| ExportError::Tflite { path: path.to_owned(), source })
+}
+
+/// The integer model in the bytes of a full-integer TFLite file, as [`read_tflite`] says.
+///
+/// # Errors
+///
+/// One [`TfliteError`] variant for each kind of reason.
+pub fn from_tflite(bytes: &[u8], rules: Rules) -> Result<IntegerModel, TfliteError> {
+    read::read(&tflite::read(bytes)?, rules)
 }

@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 
 use qat_formats::tflite::{
-    ActivationFunctionType, BuiltinOperator, BuiltinOptions, Model, Operator, Padding, Pool2DOptions, QuantizationParameters,
-    SubGraph, Tensor, TensorType,
+    ActivationFunctionType, BuiltinOperator, BuiltinOptions, Model, Operator, Padding, QuantizationParameters, SubGraph, Tensor,
+    TensorType,
 };
 use qat_runtime::{
-    AvgPool2d, Clamp, CodeType, Codes, Concat, Conv2d, ConvTranspose2d, Elementwise, Function, Gather, IntegerModel, Linear, MatMul,
-    MaxPool2d, Mean, Node, Op, PackedCodes, Pad, QParams, ResizeNearest, Rules, Slice, Softmax, Transpose, Unary, ValueId,
-    ValueInfo, WeightBits, Weights, softmax_table, unary_table,
+    AvgPool2d, Clamp, CodeType, Codes, Concat, Conv2d, ConvTranspose2d, Elementwise, Function, Gather, IntegerModel, Linear,
+    MatMul, MaxPool2d, Mean, Node, Op, PackedCodes, Pad, QParams, ResizeNearest, Rules, Slice, Softmax, Transpose, Unary,
+    ValueId, ValueInfo, WeightBits, Weights, softmax_table, unary_table,
 };
 
 use super::{
@@ -30,6 +30,12 @@ pub(super) fn read(file: &Model, rules: Rules) -> Result<IntegerModel, TfliteErr
         [tensor] => Ok(tensor as usize),
         _ => Err(unsupported(format!("{end}s"), "one tensor", tensors.len().to_string())),
     });
+    let mut readers = vec![Vec::new(); subgraph.tensors.len()];
+    for (index, operator) in subgraph.operators.iter().enumerate() {
+        for &tensor in operator.inputs.iter().filter(|&&tensor| tensor >= 0) {
+            readers[tensor as usize].push(index);
+        }
+    }
     let mut reader = Reader {
         file,
         subgraph,
@@ -41,6 +47,7 @@ pub(super) fn read(file: &Model, rules: Rules) -> Result<IntegerModel, TfliteErr
         padded: BTreeMap::new(),
         input: input?,
         output: output?,
+        readers,
         input_value: None,
     };
     reader.begin()?;
@@ -92,6 +99,8 @@ struct Reader<'f> {
     padded: BTreeMap<usize, Padded>,
     input: usize,
     output: usize,
+    /// For each tensor, the operators that read it.
+    readers: Vec<Vec<usize>>,
     /// `None` until the quantization of a float input is met.
     input_value: Option<ValueId>,
 }
@@ -346,7 +355,7 @@ impl<'f> Reader<'f> {
         let (code_type, qparams) = self.codes(tensor)?;
         let info = self.tensor(tensor);
         let data = self.file.data(info);
-        let permutation = Order::plain(order.rank()).permutation_from(order);
+        let permutation = order.undo(&Order::plain(order.rank()).axes());
         let key = (Source::Constant(tensor), [&shape[..], &permutation].concat());
         if let Some(&value) = self.copies.get(&key) {
             return Ok(value);
@@ -498,7 +507,14 @@ impl<'f> Reader<'f> {
     }
 
     /// Weights of a layer from its tensors: `codes` are brought from the file's shape to the model's by a permutation.
-    fn weights(&self, site: &Site, kernel: usize, bias: Option<usize>, dimension: usize, permutation: &[usize]) -> Result<Weights, TfliteError> {
+    fn weights(
+        &self,
+        site: &Site,
+        kernel: usize,
+        bias: Option<usize>,
+        dimension: usize,
+        permutation: &[usize],
+    ) -> Result<Weights, TfliteError> {
         let info = self.tensor(kernel);
         let shape: Vec<usize> = info.shape.iter().map(|&size| size as usize).collect();
         if shape.len() != permutation.len() {
@@ -685,6 +701,9 @@ impl<'f> Reader<'f> {
             let found = format!("{:?}", self.tensor(y).shape);
             return Err(unsupported(self.place(y), "a shape that follows from the operator", found));
         }
+        if self.tensor(y).r#type == TensorType::UINT8 {
+            return Err(unsupported(self.place(y), "int8 or int16 codes: a full-integer file", "UINT8".into()));
+        }
         let output = self.define(y, order)?;
         self.node(op, inputs, output);
         Ok(())
@@ -810,7 +829,8 @@ impl<'f> Reader<'f> {
         found.ok_or_else(|| site.unsupported("an axis of the sample", format!("axis {axis} of {rank}")))
     }
 
-    fn pool(&mut self, site: &Site) -> Result<(ValueId, [usize; 4], &'f Pool2DOptions, [[usize; 2]; 2]), TfliteError> {
+    /// Input, padding, and window and stride of a pool.
+    fn pool(&mut self, site: &Site) -> Result<(ValueId, [usize; 4], [[usize; 2]; 2]), TfliteError> {
         let BuiltinOptions::Pool2D(options) = site.options() else { return Err(site.wrong_options()) };
         if options.fused_activation_function != ActivationFunctionType::NONE {
             let found = format!("{:?}", options.fused_activation_function);
@@ -820,17 +840,17 @@ impl<'f> Reader<'f> {
         let stride = site.positive([options.stride_h, options.stride_w])?;
         let (x, before) = self.image_operand(site, site.input(0)?)?;
         let padding = self.window_padding(site, options.padding, x, [kernel, stride, [1, 1]], before)?;
-        Ok((x, padding, options, [kernel, stride]))
+        Ok((x, padding, [kernel, stride]))
     }
 
     fn max_pool2d(&mut self, site: &Site) -> Result<(), TfliteError> {
-        let (x, padding, _, [kernel, stride]) = self.pool(site)?;
+        let (x, padding, [kernel, stride]) = self.pool(site)?;
         let op = MaxPool2d { kernel, stride, padding, dilation: [1, 1] };
         self.finish(Op::MaxPool2d(op), &[x], site.output()?, Order::image())
     }
 
     fn avg_pool2d(&mut self, site: &Site) -> Result<(), TfliteError> {
-        let (x, padding, _, [kernel, stride]) = self.pool(site)?;
+        let (x, padding, [kernel, stride]) = self.pool(site)?;
         let op = AvgPool2d { kernel, stride, padding, count_include_pad: false };
         self.finish(Op::AvgPool2d(op), &[x], site.output()?, Order::image())
     }
@@ -928,17 +948,22 @@ impl<'f> Reader<'f> {
         let Some(held) = self.held[x].clone() else {
             return Err(site.unsupported("a computed operand", self.place(x)));
         };
+        if self.sample(x) != self.sample(y) {
+            return Err(site.unsupported("a result of the operand's shape", format!("{:?}", self.tensor(y).shape)));
+        }
         if self.codes(x)? == self.codes(y)? {
             // The same codes, or uint8 codes that are 128 apart.
             self.held[y] = Some(held);
             return Ok(());
         }
-        self.finish(Op::Requantize, &[held.value], y, held.order)
+        let output = self.define(y, held.order)?;
+        self.node(Op::Requantize, &[held.value], output);
+        Ok(())
     }
 
     fn dequantize(&mut self, site: &Site) -> Result<(), TfliteError> {
         let (x, y) = (site.input(0)?, site.output()?);
-        if y != self.output {
+        if y != self.output || self.sample(x) != self.sample(y) {
             return Err(site.unsupported("a full-integer file: a DEQUANTIZE for its output alone", self.place(y)));
         }
         let held = self.held(site, x)?;
@@ -996,7 +1021,8 @@ impl<'f> Reader<'f> {
         let Some(sizes) = sizes.ok().filter(|sizes| sizes.len() == 2 * shape.len()) else {
             return Err(site.unsupported("two amounts for each axis", format!("{list:?}")));
         };
-        let (before, after): (Vec<usize>, Vec<usize>) = sizes.as_chunks().0.iter().map(|&[before, after]| (before, after)).unzip();
+        let (before, after): (Vec<usize>, Vec<usize>) =
+            sizes.as_chunks().0.iter().map(|&[before, after]| (before, after)).unzip();
         let batch = self.batch_axes(x);
         if before[..batch].iter().chain(&after[..batch]).any(|&amount| amount != 0) {
             return Err(site.unsupported("no padding of the batch", format!("{list:?}")));
@@ -1006,8 +1032,8 @@ impl<'f> Reader<'f> {
 
     /// Whether every operator that reads a tensor is one of `operators`, without padding of its own.
     fn is_read_by(&self, tensor: usize, operators: &[BuiltinOperator]) -> bool {
-        let mut readers = self.subgraph.operators.iter().filter(|operator| operator.inputs.contains(&(tensor as i32)));
-        let is_one = |operator: &Operator| {
+        let is_one = |&reader: &usize| {
+            let operator = &self.subgraph.operators[reader];
             let code = self.file.operator_code(operator).map(|code| code.builtin_code);
             let padding = match &operator.builtin_options {
                 BuiltinOptions::Conv2D(options) => options.padding,
@@ -1017,7 +1043,7 @@ impl<'f> Reader<'f> {
             };
             padding == Padding::VALID && code.is_some_and(|code| operators.contains(&code))
         };
-        tensor != self.output && readers.all(is_one)
+        tensor != self.output && self.readers[tensor].iter().all(is_one)
     }
 
     /// Notes the padding of an image for those that read it, if `operators` are all that do; whether it did.
@@ -1160,7 +1186,8 @@ impl<'f> Reader<'f> {
         let list = self.integers(site, site.input(1)?)?;
         let known: i64 = list.iter().filter(|&&size| size >= 0).fold(0, |sum, &size| sum.saturating_add(size));
         let rest = self.sample(x)[at] as i64 - known;
-        let sizes: Result<Vec<usize>, _> = list.iter().map(|&size| usize::try_from(if size == -1 { rest } else { size })).collect();
+        let sizes: Result<Vec<usize>, _> =
+            list.iter().map(|&size| usize::try_from(if size == -1 { rest } else { size })).collect();
         let Some(sizes) = sizes.ok().filter(|sizes| sizes.len() == site.operator.outputs.len()) else {
             return Err(site.unsupported("one size for each part", format!("{list:?}")));
         };
@@ -1191,7 +1218,9 @@ impl<'f> Reader<'f> {
             let offset = if options.half_pixel_centers { 0.5 } else { 0.0 };
             let scale = from as f32 / to as f32;
             // Beyond this, runtimes lose whole pixels in f32.
-            to < 1 << 20 && from * factor[axis] == to && (0..to).all(|at| ((at as f32 + offset) * scale) as usize == at / factor[axis])
+            to < 1 << 20
+                && from * factor[axis] == to
+                && (0..to).all(|at| ((at as f32 + offset) * scale) as usize == at / factor[axis])
         };
         if to.len() != 3 || before != [0; 4] || options.align_corners || factor.contains(&0) || !(0..2).all(is_block) {
             let found = format!("{from:?} in [channels, height, width] to {to:?} in [height, width, channels]");
@@ -1213,12 +1242,8 @@ impl<'f> Reader<'f> {
         let order = Order::plain(held.order.rank());
         let value = self.in_order(&held, &order);
         let codes: Vec<i8> = self.file.data(info).iter().map(|byte| byte.cast_signed()).collect();
-        let op = Gather {
-            name: self.layer(table),
-            table: PackedCodes::eight(&codes),
-            rows: *rows as usize,
-            width: *width as usize,
-        };
+        let op =
+            Gather { name: self.layer(table), table: PackedCodes::eight(&codes), rows: *rows as usize, width: *width as usize };
         self.finish(Op::Gather(op), &[value], y, Order::plain(order.rank() + 1))
     }
 }
