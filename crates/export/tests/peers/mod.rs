@@ -58,21 +58,33 @@ impl Peer {
         found
     }
 
-    /// What the file gives for `input`, samples of `shape` one after another; a message where the runtime refuses. `arguments`
-    /// are the script's.
+    /// What the file gives for `input`; a message where the runtime refuses. `arguments` are the script's.
     pub fn run(self, python: &OsString, file: &Path, input: &Array, arguments: &[&str]) -> Result<Array, String> {
+        self.run_all(python, &[(file.to_owned(), input.clone())], arguments).remove(0)
+    }
+
+    /// What each file gives for its input, all in one process.
+    pub fn run_all(self, python: &OsString, jobs: &[(PathBuf, Array)], arguments: &[&str]) -> Vec<Result<Array, String>> {
         let directory = tempfile::tempdir().unwrap();
-        let [x, y] = ["x.npy", "y.npy"].map(|name| directory.path().join(name));
-        input.write(&x);
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/peers/run_tflite.py");
         let mut command = Command::new(python);
-        command.arg(script).arg(file).args([&x, &y]).args(["--resolver", self.resolver()]).args(arguments);
+        command.arg(script).args(["--resolver", self.resolver()]).args(arguments);
+        let path = |index: usize, end: &str| directory.path().join(format!("{index}{end}.npy"));
+        for (index, (file, input)) in jobs.iter().enumerate() {
+            input.write(&path(index, "x"));
+            command.arg(file).args([path(index, "x"), path(index, "y")]);
+        }
         let output = command.output().unwrap();
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        if !output.status.success() {
-            return Err(text);
-        }
-        Ok(Array::read(&y))
+        let result = |(index, (file, _)): (usize, &(PathBuf, Array))| {
+            if path(index, "y").exists() {
+                return Ok(Array::read(&path(index, "y")));
+            }
+            let refused = format!("refused {}: ", file.display());
+            let reason = text.lines().find_map(|line| line.strip_prefix(&refused));
+            Err(reason.map_or_else(|| text.clone(), str::to_owned))
+        };
+        jobs.iter().enumerate().map(result).collect()
     }
 }
 
