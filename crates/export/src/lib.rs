@@ -25,4 +25,6 @@ pub use obstacle::Obstacle;
 pub use onnx::{ActivationCodes, OnnxOptions, to_onnx, write_onnx};
 pub use safetensors::{read_safetensors, write_safetensors};
 pub use target::Target;
-pub use tflite::{Edges, Form, TfliteOptions, from_tflite, read_tflite, tflite_obstacles, to_tflite, write_tflite};
+pub use tflite::{
+    Edges, Form, TfliteAxes, TfliteOptions, from_tflite, read_tflite, tflite_axes, tflite_obstacles, to_tflite, write_tflite,
+};

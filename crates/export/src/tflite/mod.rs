@@ -87,6 +87,26 @@ pub fn to_tflite(model: &IntegerModel, options: &TfliteOptions) -> Result<Model,
     write::write(model, options).map_err(|mut obstacles| obstacles.swap_remove(0).into_error(FORMAT))
 }
 
+/// In which order the axes of a model's samples stand in its file: for each axis of the tensor after the batch, the axis of the
+/// sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TfliteAxes {
+    /// Of the input.
+    pub input: Vec<usize>,
+    /// Of the output.
+    pub output: Vec<usize>,
+}
+
+/// The order of axes in the file that [`to_tflite`] makes of a valid model.
+///
+/// It is `[1, 2, 0]` for samples of three axes and the sample's own for others. A model that turns its input by a transpose `[2, 0,
+/// 1]` first, as one read from a TFLite file does, takes what the file takes; and gives what the file gives where a transpose
+/// `[1, 2, 0]` comes last.
+pub fn tflite_axes(model: &IntegerModel) -> TfliteAxes {
+    let [input, output] = write::edge_orders(model).map(|order| order.axes());
+    TfliteAxes { input, output }
+}
+
 /// Everything in a valid model that a TFLite file cannot hold; empty if it can be written.
 ///
 /// # Errors

@@ -53,6 +53,21 @@ pub(super) fn write(model: &IntegerModel, options: &TfliteOptions) -> Result<Mod
     Ok(writer.graph.finish(input, output, &[("qat.rules", model.rules.name()), ("qat.form", form)]))
 }
 
+/// In which order the axes of input and output stand in the file.
+pub(super) fn edge_orders(model: &IntegerModel) -> [Order; 2] {
+    let turns = |node: &Node, permutation: [usize; 3]| matches!(&node.op, Op::Transpose(op) if op.permutation == permutation);
+    let order = |value: ValueId, is_turned: bool| match model.values[value.0].shape.len() {
+        3 if !is_turned => Order::image(),
+        rank => Order::plain(rank),
+    };
+    // A model that turns what it gets from [h, w, c] to [c, h, w], or what it gives the other way, has it as it stands in the file.
+    let mut nodes = model.nodes.iter();
+    let input_is_turned = nodes.any(|node| node.inputs.contains(&model.input) && turns(node, [2, 0, 1]));
+    let mut nodes = model.nodes.iter();
+    let output_is_turned = nodes.any(|node| node.output == model.output && turns(node, [1, 2, 0]));
+    [order(model.input, input_is_turned), order(model.output, output_is_turned)]
+}
+
 /// What is wrong with the model as a whole or with its values.
 fn model_obstacles(model: &IntegerModel, options: &TfliteOptions) -> Vec<Obstacle> {
     let mut obstacles = Vec::new();
@@ -254,11 +269,7 @@ impl<'m> Writer<'m> {
     fn input(&mut self) -> i32 {
         let input = self.model.input;
         let info = self.info(input);
-        let readers = &self.readers[input.0];
-        // A model that turns what it gets from [h, w, c] to [c, h, w] gets it as it stands in the file.
-        let turns = |index: &usize| matches!(&self.model.nodes[*index].op, Op::Transpose(op) if op.permutation == [2, 0, 1]);
-        let is_image = info.shape.len() == 3 && (readers.is_empty() || !readers.iter().all(turns));
-        let order = if is_image { Order::image() } else { Order::plain(info.shape.len()) };
+        let [order, _] = edge_orders(self.model);
         let shape = order.apply(&info.shape);
         let Some((r#type, quantization)) = self.edge_type(info) else { return self.define(input, order) };
         let edge = self.graph.computed(info.name.clone(), r#type, with_batch(1, &shape), quantization);
@@ -286,14 +297,7 @@ impl<'m> Writer<'m> {
     fn output(&mut self, input: i32) -> i32 {
         let output = self.model.output;
         let info = self.info(output);
-        // A model that turns what it gives from [c, h, w] to [h, w, c] gives it as it stands in the file.
-        let turned = self
-            .model
-            .nodes
-            .iter()
-            .any(|node| node.output == output && matches!(&node.op, Op::Transpose(op) if op.permutation == [1, 2, 0]));
-        let is_image = info.shape.len() == 3 && !turned;
-        let order = if is_image { Order::image() } else { Order::plain(info.shape.len()) };
+        let [_, order] = edge_orders(self.model);
         let tensor = self.want(output, &order);
         let shape = order.apply(&info.shape);
         let Some((r#type, quantization)) = self.edge_type(info) else {
