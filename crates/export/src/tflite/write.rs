@@ -374,7 +374,14 @@ impl<'m> Writer<'m> {
         let is = |low: Option<i32>, high: Option<i32>| low == Some(clamp.min.into()) && high == Some(clamp.max.into());
         let (zero, top) = (Some(zero_point), Some(i32::from(full.max)));
         let fused = |function| Activation { function, low: None, high: None };
-        if clamp == full {
+        if !self.is_integer() && i32::from(clamp.min) == zero_point {
+            // Numbers that saturate at real 0, or at 6, are those of a relu or relu6; floats need to be told.
+            let highest = dequantize(clamp.max, y.qparams);
+            let is_six = (highest - 6.0).abs() <= y.qparams.scale * 0.501;
+            let function = if is_six { ActivationFunctionType::RELU6 } else { ActivationFunctionType::RELU };
+            let high = (!is_six && clamp.max < full.max).then_some(clamp.max);
+            Activation { function, low: None, high }
+        } else if clamp == full {
             fused(ActivationFunctionType::NONE)
         } else if is(zero, top) {
             fused(ActivationFunctionType::RELU)
@@ -744,6 +751,14 @@ impl<'m> Writer<'m> {
     /// The numbers of `source` confined to `clamp`, as the node's output.
     fn clamped(&mut self, node: &Node, source: i32, order: Order, clamp: Clamp) {
         let activation = self.activation(clamp, self.info(node.output));
+        if activation.function == ActivationFunctionType::RELU && activation.high.is_some() {
+            // No operator has both: the bound at 0 by a relu, the other by itself.
+            let info = self.info(node.output);
+            let relu = self.tensor_like(info, format!("{}/relu", info.name), &order.apply(&info.shape));
+            let version = version(Operator::RELU, self.numbers_of(node.output));
+            self.graph.operator(Operator::RELU, version, &[source], relu, BuiltinOptions::None);
+            return self.bounds(node, relu, order, &activation);
+        }
         let operator = match activation.function {
             ActivationFunctionType::RELU => Operator::RELU,
             ActivationFunctionType::RELU6 => Operator::RELU6,
@@ -914,8 +929,12 @@ impl<'m> Writer<'m> {
         let order = self.order_or_plain(node.inputs[0]);
         let x = self.want(node.inputs[0], &order);
         if !self.is_integer() {
-            // The same real numbers.
-            self.hold(node.output, x, order);
+            // The same real numbers, unless the other grid begins at 0.
+            let y = self.info(node.output);
+            match i32::from(Clamp::full(y.code_type).min) == y.qparams.zero_point {
+                true => self.clamped(node, x, order, Clamp::full(y.code_type)),
+                false => self.hold(node.output, x, order),
+            }
             return Ok(());
         }
         let is_wide = [node.inputs[0], node.output].iter().any(|&value| self.numbers_of(value) == Numbers::Int16);
