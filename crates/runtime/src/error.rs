@@ -84,6 +84,13 @@ pub enum ModelError {
         /// Length.
         found: usize,
     },
+    /// A table holds what the kernel cannot take.
+    Table {
+        /// The node.
+        at: String,
+        /// What it may hold.
+        expected: &'static str,
+    },
     /// A scale is not a finite number above 0.
     Scale {
         /// The value or node.
@@ -184,6 +191,7 @@ impl fmt::Display for ModelError {
             Self::Length { at, tensor, expected, found } => {
                 write!(f, "length of {tensor}, {at}: expected {expected}, found {found}")
             }
+            Self::Table { at, expected } => write!(f, "table, {at}: expected {expected}, found something else"),
             Self::Scale { at, found } => write!(f, "scale, {at}: expected a finite number above 0, found {found}"),
             Self::ZeroPoint { at, found } => {
                 write!(f, "zero point, {at}: expected an int8 code, and 0 for other code types, found {found}")

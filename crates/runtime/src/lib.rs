@@ -22,6 +22,7 @@ mod real;
 mod requantize;
 mod rules;
 mod sum_rule;
+mod tables;
 mod validate;
 
 pub use codes::{CodeType, Codes, CodesRef};
@@ -36,3 +37,4 @@ pub use packed::{PackedCodes, WeightBits};
 pub use requantize::{dequantize, quantize, quantize_int16, quantize_within, requantize, round_half_even_f32};
 pub use rules::{Contract, Rules};
 pub use sum_rule::FixedMultiplier;
+pub use tables::{softmax_table, unary_table};

@@ -6,6 +6,8 @@
 //! inputs (Q53); nor does a sum leave its integers while it is scaled (Q54). A model that passes runs without panic. Sizes are checked before anything is allocated for them, in arithmetic that
 //! cannot overflow.
 
+mod elementwise;
+
 use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
 
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
     error::ModelError,
     kernels::supports,
     model::{IntegerModel, Node, QParams, ValueId, ValueInfo},
-    op::{AvgPool2d, Clamp, Conv2d, ConvTranspose2d, Gather, Linear, MatMul, MaxPool2d, Mean, Op, Weights, broadcast},
+    op::{AvgPool2d, Clamp, Conv2d, ConvTranspose2d, Gather, Linear, MatMul, MaxPool2d, Op, Weights},
     requantize::Scaling,
     rules::Rules,
     sum_rule::SumRule,
@@ -158,16 +160,8 @@ impl Place<'_> {
             Op::ConvTranspose2d(op) => self.conv_transpose2d(op, x, y),
             Op::Linear(op) => self.linear(op, x, y),
             Op::MatMul(op) => self.mat_mul(op, x, inputs[1], y),
-            Op::Add(op) | Op::Sub(op) => {
-                self.clamp(op.clamp, y)?;
-                self.shape(broadcast(&x.shape, &inputs[1].shape).as_deref(), y)?;
-                self.ratio(x, y)?;
-                self.ratio(inputs[1], y)
-            }
-            Op::Mul(op) => {
-                self.clamp(op.clamp, y)?;
-                self.shape(broadcast(&x.shape, &inputs[1].shape).as_deref(), y)
-            }
+            Op::Add(op) | Op::Sub(op) => self.sum_or_difference(op, [x, inputs[1]], y),
+            Op::Mul(op) => self.product(op, [x, inputs[1]], y),
             Op::Concat(op) => {
                 let shapes: Vec<&[usize]> = inputs.iter().map(|input| input.shape.as_slice()).collect();
                 self.shape(op.output_shape(&shapes).as_deref(), y)?;
@@ -181,7 +175,9 @@ impl Place<'_> {
                 self.shape(Some(&x.shape), y)?;
                 self.shared(x, y)
             }
-            Op::Unary(_) | Op::Softmax(_) | Op::Requantize => self.shape(Some(&x.shape), y),
+            Op::Unary(op) => self.unary(op, x, y),
+            Op::Softmax(op) => self.softmax(op, x, y),
+            Op::Requantize => self.requantize(x, y),
             Op::Reshape => {
                 if x.elements() != y.elements() {
                     let expected = format!("as many elements as {:?}", x.shape);
@@ -381,15 +377,10 @@ impl Place<'_> {
         self.pool_padding(op.kernel, op.padding)?;
         self.shape(op.output_shape(&x.shape).as_deref(), y)?;
         self.ratio(x, y)?;
+        self.average(op, x, y)?;
         // A window fits its image and the image has at most 2^28 elements, so int64 holds the product.
         let bound = op.kernel.iter().map(|&side| side as i64).product::<i64>() * deviation(x);
         if op.is_global(&x.shape) { self.sum(0, bound, x) } else { Ok(()) }
-    }
-
-    fn mean(&self, op: &Mean, x: &ValueInfo, y: &ValueInfo) -> Result<(), ModelError> {
-        self.shape(op.output_shape(&x.shape).as_deref(), y)?;
-        self.ratio(x, y)?;
-        self.sum(0, op.count(&x.shape) as i64 * deviation(x), x)
     }
 
     fn gather(&self, op: &Gather, x: &ValueInfo, y: &ValueInfo) -> Result<(), ModelError> {

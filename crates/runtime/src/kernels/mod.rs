@@ -29,6 +29,13 @@ use crate::{
     op::Op,
     rules::Rules,
     sum_rule::{has_conv_transpose2d, has_mat_mul},
+    tables,
+};
+
+pub(crate) use reference::{
+    mean::{AxesPlace, multiplier as mean_multiplier},
+    mul::multiplier as mul_multiplier,
+    requantize::{eight_bit_factor, eight_bits, multiplier as requantize_multiplier},
 };
 
 /// Whether the rules define the operation on operands of that code type.
@@ -37,8 +44,20 @@ pub(crate) fn supports(rules: Rules, op: &Op, code_type: CodeType) -> bool {
         Op::Conv2d(_) | Op::Linear(_) => true,
         Op::ConvTranspose2d(op) => has_conv_transpose2d(rules, op),
         Op::MatMul(op) => has_mat_mul(rules, op, code_type),
-        Op::Add(_) | Op::AvgPool2d(_) => rules == Rules::OnnxRuntime && code_type == CodeType::Int8,
-        Op::MaxPool2d(_) | Op::Clamp(_) | Op::Reshape => true,
-        _ => false,
+        // ONNX Runtime computes with 16-bit codes in float.
+        Op::Add(_) | Op::Sub(_) | Op::Mul(_) | Op::AvgPool2d(_) | Op::Mean(_) | Op::Softmax(_) | Op::Requantize => {
+            rules != Rules::OnnxRuntime || code_type == CodeType::Int8
+        }
+        Op::Unary(op) => tables::has(rules, op.function, code_type),
+        Op::MaxPool2d(_)
+        | Op::Clamp(_)
+        | Op::Concat(_)
+        | Op::Reshape
+        | Op::Transpose(_)
+        | Op::Pad(_)
+        | Op::Slice(_)
+        | Op::ResizeNearest(_)
+        | Op::Gather(_)
+        | Op::Constant(_) => true,
     }
 }

@@ -3,14 +3,22 @@
 //! One file a family; each states its rules for every runtime that it knows. Multipliers are made anew in every call. The model
 //! has passed [`IntegerModel::validate`](crate::IntegerModel::validate), so shapes agree and no sum overflows.
 
-mod add;
+pub(crate) mod add;
 mod conv2d;
 mod conv_transpose2d;
 mod linear;
 mod mat_mul;
+mod index;
+pub(crate) mod mean;
 mod movement;
+pub(crate) mod mul;
 mod pool;
 mod real_sum;
+pub(crate) mod requantize;
+mod softmax;
+mod unary;
+
+use add::Sign;
 
 use crate::{
     codes::{CodesMut, CodesRef},
@@ -56,13 +64,24 @@ pub(crate) fn compute(rules: Rules, op: &Op, inputs: &[Operand], y: &mut Output)
         Op::ConvTranspose2d(op) => conv_transpose2d::conv_transpose2d(rules, op, inputs[0], y),
         Op::Linear(op) => linear::linear(rules, op, inputs[0], y),
         Op::MatMul(op) => mat_mul::mat_mul(rules, *op, inputs[0], inputs[1], y),
-        Op::Add(op) => add::add(rules, *op, inputs[0], inputs[1], y),
+        Op::Add(op) => add::add(rules, Sign::Plus, *op, inputs[0], inputs[1], y),
+        Op::Sub(op) => add::add(rules, Sign::Minus, *op, inputs[0], inputs[1], y),
+        Op::Mul(op) => mul::mul(rules, *op, inputs[0], inputs[1], y),
         Op::MaxPool2d(op) => pool::max_pool2d(op, inputs[0], y),
         Op::AvgPool2d(op) => pool::avg_pool2d(rules, op, inputs[0], y),
+        Op::Mean(op) => mean::mean(rules, op, inputs[0], y),
+        Op::Unary(op) => unary::unary(rules, op, inputs[0], y),
+        Op::Softmax(op) => softmax::softmax(rules, op, inputs[0], y),
+        Op::Requantize => requantize::requantize(rules, inputs[0], y),
+        Op::Concat(op) => movement::concat(*op, inputs, y),
         Op::Clamp(clamp) => movement::clamp(*clamp, inputs[0], y),
         Op::Reshape => movement::reshape(inputs[0], y),
-        Op::Constant(codes) => movement::constant(codes, y),
-        other => unreachable!("{} passed validation without a kernel", other.kind()),
+        Op::Transpose(op) => movement::transpose(op, inputs[0], y),
+        Op::Pad(op) => movement::pad(op, inputs[0], y),
+        Op::Slice(op) => movement::slice(op, inputs[0], y),
+        Op::ResizeNearest(op) => movement::resize_nearest(*op, inputs[0], y),
+        Op::Gather(op) => movement::gather(op, inputs[0], y),
+        Op::Constant(codes) => movement::constant(codes.view(), y),
     }
 }
 
