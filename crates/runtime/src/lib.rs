@@ -16,6 +16,7 @@ mod fixed_point;
 mod fma;
 mod kernels;
 mod model;
+mod multipliers;
 mod op;
 mod packed;
 mod real;
@@ -29,6 +30,7 @@ pub use codes::{CodeType, Codes, CodesRef};
 pub use engine::{Engine, RunError};
 pub use error::ModelError;
 pub use model::{IntegerModel, Node, QParams, ValueId, ValueInfo};
+pub use multipliers::FixedMultiplier;
 pub use op::{
     AvgPool2d, Clamp, Concat, Conv2d, ConvTranspose2d, Elementwise, Function, Gather, Linear, MatMul, MaxPool2d, Mean, Op, Pad,
     ResizeNearest, Slice, Softmax, SoftmaxTable, Transpose, Unary, Weights, broadcast,
@@ -36,5 +38,4 @@ pub use op::{
 pub use packed::{PackedCodes, WeightBits};
 pub use requantize::{dequantize, quantize, quantize_int16, quantize_within, requantize, round_half_even_f32};
 pub use rules::{Contract, Rules};
-pub use sum_rule::FixedMultiplier;
 pub use tables::{softmax_table, unary_table};

@@ -6,9 +6,9 @@
 pub(crate) mod add;
 mod conv2d;
 mod conv_transpose2d;
+mod index;
 mod linear;
 mod mat_mul;
-mod index;
 pub(crate) mod mean;
 mod movement;
 pub(crate) mod mul;
