@@ -335,6 +335,11 @@ impl SigmoidInput {
         self.multiplier <= 32_767
     }
 
+    /// `m0` and `shift` of a position.
+    pub(crate) fn parts(self) -> (i32, u32) {
+        (self.multiplier, self.shift)
+    }
+
     /// The position of a code.
     pub(crate) fn position(self, code: i32) -> i32 {
         ((i64::from(code) * i64::from(self.multiplier) + ((1i64 << self.shift) >> 1)) >> self.shift) as i32

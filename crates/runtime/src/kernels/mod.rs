@@ -33,6 +33,7 @@ use crate::{
 };
 
 pub(crate) use reference::{
+    add::{AddPlan, Sign},
     mean::{AxesPlace, multiplier as mean_multiplier},
     mul::multiplier as mul_multiplier,
     requantize::{eight_bit_factor, eight_bits, multiplier as requantize_multiplier},

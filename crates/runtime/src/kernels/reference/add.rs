@@ -77,6 +77,14 @@ impl AddPlan {
         Self { rule, zero_points: [qa, qb, qy].map(|qparams| qparams.zero_point), clamp }
     }
 
+    /// The multipliers of the terms and of their sum, where the rule has them on a grid of its own.
+    pub(crate) fn multipliers(&self) -> Option<[Multiplier; 3]> {
+        match self.rule {
+            Rule::Gemmlowp { left: 1.., a, b, y, .. } => Some([a, b, y]),
+            _ => None,
+        }
+    }
+
     /// The output code of two codes.
     pub(crate) fn code(&self, a: i32, b: i32) -> i32 {
         let [a_zero, b_zero, y_zero] = self.zero_points;
