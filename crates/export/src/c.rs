@@ -35,14 +35,19 @@ pub struct CProgram {
     pub source: String,
 }
 
-/// The program of a model; `include` is the name of the header's file, without quotes and line ends.
+/// The program of a model; `include` is the name of the header's file.
 ///
 /// # Errors
-/// [`ExportError::Model`] where the model does not validate, [`ExportError::Unsupported`] for the first of [`c_obstacles`].
+/// [`ExportError::Model`] where the model does not validate, [`ExportError::Unsupported`] for the first of [`c_obstacles`] or a name
+/// of the header that C cannot include.
 pub fn to_c(model: &IntegerModel, name: &str, include: &str) -> Result<CProgram, ExportError> {
     let plan = Plan::new(model, "C")?;
-    let include: String = include.chars().filter(|c| !c.is_control() && *c != '"' && *c != '\\').collect();
-    let (header, source) = c::print(&plan, name, &include);
+    if include.contains(|c: char| c.is_control() || "\"\\/?".contains(c)) {
+        let expected = "a name that an #include holds, without quotes, slashes and question marks";
+        let obstacle = Obstacle { place: "name of the header".into(), expected, found: format!("{include:?}") };
+        return Err(obstacle.into_error("C"));
+    }
+    let (header, source) = c::print(&plan, name, include);
     Ok(CProgram { header, source })
 }
 

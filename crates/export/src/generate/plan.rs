@@ -259,9 +259,7 @@ impl Builder<'_> {
                 Field::Pair(pair) => Pending::Constant(Constant::List(pair.into())),
                 Field::Sizes(list) => Pending::Axes(list, 1),
                 Field::Steps(list) => Pending::Axes(list, 0),
-                Field::Table(values) => {
-                    Pending::Constant(Constant::Table(self.table(format!("{name}_{field_name}"), values)))
-                }
+                Field::Table(values) => Pending::Constant(Constant::Table(self.table(format!("{name}_{field_name}"), values))),
             };
             fields.push((field_name, field));
         }

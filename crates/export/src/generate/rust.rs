@@ -63,7 +63,9 @@ fn meaning(value: &ValueInfo, role: &str, upper: &str) -> String {
     let (shape, scale) = (&value.shape, value.qparams.scale);
     let length: usize = shape.iter().product();
     if value.code_type == CodeType::Int32 {
-        return format!("/// Indices of the {role}, shape `{shape:?}`, row-major.\npub const {upper}_LENGTH: usize = {length};\n");
+        return format!(
+            "/// Indices of the {role}, shape `{shape:?}`, row-major.\npub const {upper}_LENGTH: usize = {length};\n"
+        );
     }
     let Rational { m0, shift } = Rational::new(scale);
     format!(

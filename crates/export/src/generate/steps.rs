@@ -135,7 +135,8 @@ impl Place<'_> {
     /// The node's integer multipliers, as many as its rule has.
     fn multipliers(&self) -> Result<Vec<FixedMultiplier>, Obstacle> {
         let multipliers = self.model.rules.fixed_multipliers(&self.node.op, &self.inputs, self.y);
-        multipliers.ok_or_else(|| self.obstacle("integer multipliers", format!("{} under {}", self.node.op.kind(), self.model.rules)))
+        multipliers
+            .ok_or_else(|| self.obstacle("integer multipliers", format!("{} under {}", self.node.op.kind(), self.model.rules)))
     }
 
     fn calls(&self) -> Result<Vec<Call>, Obstacle> {
@@ -174,7 +175,13 @@ impl Place<'_> {
     }
 
     /// Zero points and clamp of a layer with weights, then its tables.
-    fn weighted(&self, form: Form, mut fields: Vec<(&'static str, Field)>, weights: &Weights, clamp: Clamp) -> Result<Call, Obstacle> {
+    fn weighted(
+        &self,
+        form: Form,
+        mut fields: Vec<(&'static str, Field)>,
+        weights: &Weights,
+        clamp: Clamp,
+    ) -> Result<Call, Obstacle> {
         let (x, y) = (self.inputs[0], self.y);
         let multipliers = self.multipliers()?;
         let bias = match x.code_type {
@@ -235,11 +242,8 @@ impl Place<'_> {
 
     fn linear(&self, op: &Linear, x: &ValueInfo) -> Result<Call, Obstacle> {
         let rows = x.shape.iter().product::<usize>() / op.d_input;
-        let fields = vec![
-            ("rows", Field::Size(rows)),
-            ("d_input", Field::Size(op.d_input)),
-            ("d_output", Field::Size(op.d_output)),
-        ];
+        let fields =
+            vec![("rows", Field::Size(rows)), ("d_input", Field::Size(op.d_input)), ("d_output", Field::Size(op.d_output))];
         self.weighted(Form::Linear, fields, &op.weights, op.clamp)
     }
 
