@@ -98,7 +98,10 @@ fn net(plan: &Plan) -> String {
         let _ = writeln!(text, "            arena_{}: [0; {length}],", code(*code_type));
     }
     text += "        }\n    }\n\n    /// Computes one sample.\n";
-    text += &format!("    pub fn run(&mut self, input: &[{x}; INPUT_LENGTH], output: &mut [{y}; OUTPUT_LENGTH]) {{\n");
+    // A constant network reads nothing.
+    let is_read = plan.steps.iter().any(|step| step.inputs.contains(&Place::Input));
+    let input = if is_read { "input" } else { "_input" };
+    text += &format!("    pub fn run(&mut self, {input}: &[{x}; INPUT_LENGTH], output: &mut [{y}; OUTPUT_LENGTH]) {{\n");
     for step in &plan.steps {
         text += &call(plan, step);
     }

@@ -1,9 +1,9 @@
 //! Models of one operation each, under the rules of TFLite-Micro, and whole networks; with random constants and input codes.
 
 use qat_runtime::{
-    AvgPool2d, Clamp, CodeType, Codes, Concat, Conv2d, ConvTranspose2d, Elementwise, Function, Gather, IntegerModel, Linear, MatMul,
-    MaxPool2d, Mean, Node, Op, PackedCodes, Pad, QParams, ResizeNearest, Rules, Slice, Softmax, Transpose, Unary, ValueId,
-    ValueInfo, WeightBits, Weights, softmax_table, unary_table,
+    AvgPool2d, Clamp, CodeType, Codes, Concat, Conv2d, ConvTranspose2d, Elementwise, Function, Gather, IntegerModel, Linear,
+    MatMul, MaxPool2d, Mean, Node, Op, PackedCodes, Pad, QParams, ResizeNearest, Rules, Slice, Softmax, Transpose, Unary,
+    ValueId, ValueInfo, WeightBits, Weights, softmax_table, unary_table,
 };
 
 /// The generator splitmix64: any seed gives a good sequence.
@@ -21,11 +21,6 @@ impl Random {
     /// Uniform in `[low, high]`.
     pub fn int(&mut self, low: i64, high: i64) -> i64 {
         low + (self.bits() % (high - low + 1) as u64) as i64
-    }
-
-    /// Uniform in `[low, high]`.
-    pub fn size(&mut self, low: usize, high: usize) -> usize {
-        self.int(low as i64, high as i64) as usize
     }
 
     /// Uniform in `[low, high)`.
@@ -163,8 +158,7 @@ impl Builder {
         let list: Vec<i8> = (0..channels * row).map(|_| self.random.int(-highest, highest) as i8).collect();
         let weight_scale = 0.2 / highest as f32;
         let first = self.scale(weight_scale);
-        let scale: Vec<f32> =
-            (0..channels).map(|_| if self.per_channel { self.scale(weight_scale) } else { first }).collect();
+        let scale: Vec<f32> = (0..channels).map(|_| if self.per_channel { self.scale(weight_scale) } else { first }).collect();
         // Uniform codes deviate by their range over √3 from 0.
         let (x_deviation, w_deviation) = (self.code_type.max() as f32 / 1.7, (highest as f32 / 1.7).max(0.8));
         let spread = x_deviation * w_deviation * (row as f32).sqrt();
@@ -427,7 +421,9 @@ pub fn operations(seed: u64) -> Vec<Problem> {
     for flavour in Flavour::ALL {
         for code_type in types {
             for bits in WeightBits::ALL {
-                for per_channel in [false, true] {
+                // One multiplier for all channels is one for each.
+                for per_channel in if bits == WeightBits::Eight { &[false, true][..] } else { &[true] } {
+                    let per_channel = *per_channel;
                     let granularity = if per_channel { "per-channel" } else { "per-tensor" };
                     let what = format!("{} w{} {granularity} {flavour:?}", code_type.name(), bits.bits());
                     for (name, build) in weighted() {
