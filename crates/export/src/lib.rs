@@ -6,6 +6,7 @@
 mod c;
 mod check;
 mod convert;
+mod encodings;
 mod error;
 mod file;
 mod generate;
@@ -21,6 +22,7 @@ pub mod verify;
 pub use c::{COptions, CProgram, c_obstacles, to_c, write_c};
 pub use check::{CheckError, check};
 pub use convert::{ConvertError, convert};
+pub use encodings::{EncodingsOptions, Integers, encodings_obstacles, to_encodings, write_encodings};
 pub use error::{CheckpointError, ExportError};
 pub use file::{read_file, write_atomically};
 pub use obstacle::Obstacle;
