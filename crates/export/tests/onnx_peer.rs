@@ -7,7 +7,7 @@ mod models;
 use std::{env, fs, path::Path, process::Command};
 
 use models::{Draw, Random, Scales, averages, chain, exact, input_codes, mlp, operations, residual};
-use qat_export::{ActivationCodes, Form, Interface, OnnxOptions, WeightCodes, write_onnx};
+use qat_export::{ActivationCodes, Interface, OnnxForm as Form, OnnxOptions, WeightCodes, write_onnx};
 use qat_runtime::{CodeType, Codes, IntegerModel, Rules, WeightBits};
 
 const SAMPLES: usize = 64;

@@ -84,6 +84,13 @@ pub enum ModelError {
         /// Length.
         found: usize,
     },
+    /// A table holds what the kernel cannot take.
+    Table {
+        /// The node.
+        at: String,
+        /// What it may hold.
+        expected: &'static str,
+    },
     /// A scale is not a finite number above 0.
     Scale {
         /// The value or node.
@@ -98,7 +105,8 @@ pub enum ModelError {
         /// The zero point.
         found: i32,
     },
-    /// The quotient `(s_in · s_w) / s_out` is beyond f32.
+    /// The quotient `(s_in · s_w) / s_out` is beyond f32, or takes the largest sums out of the integers that scale them, or is
+    /// more than the runtime that the rules name accepts.
     Multiplier {
         /// The node.
         at: String,
@@ -183,6 +191,7 @@ impl fmt::Display for ModelError {
             Self::Length { at, tensor, expected, found } => {
                 write!(f, "length of {tensor}, {at}: expected {expected}, found {found}")
             }
+            Self::Table { at, expected } => write!(f, "table, {at}: expected {expected}, found something else"),
             Self::Scale { at, found } => write!(f, "scale, {at}: expected a finite number above 0, found {found}"),
             Self::ZeroPoint { at, found } => {
                 write!(f, "zero point, {at}: expected an int8 code, and 0 for other code types, found {found}")

@@ -3,8 +3,10 @@
 //! Indices point at values, each value is defined once and before its use, shapes and code types follow from the operations,
 //! tensors have the lengths and domains that their fields document, the rules define every operation, and no sum can overflow:
 //! `Σ |w| · max |q − zero_point| + |bias| <= 2^31 − 1` for every output channel of int8 inputs, and likewise with 2^39 for int16
-//! inputs. A model that passes runs without panic. Sizes are checked before anything is allocated for them, in arithmetic that
-//! cannot overflow.
+//! inputs (Q53). Nor does a sum leave its integers while it is scaled (Q54). A model that passes runs without panic. Sizes are
+//! checked before anything is allocated for them, in arithmetic that cannot overflow.
+
+mod elementwise;
 
 use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
 
@@ -13,8 +15,10 @@ use crate::{
     error::ModelError,
     kernels::supports,
     model::{IntegerModel, Node, QParams, ValueId, ValueInfo},
-    op::{AvgPool2d, Clamp, Conv2d, ConvTranspose2d, Gather, Linear, MatMul, MaxPool2d, Mean, Op, Weights, broadcast},
+    op::{AvgPool2d, Clamp, Conv2d, ConvTranspose2d, Gather, Linear, MatMul, MaxPool2d, Op, Weights},
+    requantize::Scaling,
     rules::Rules,
+    sum_rule::SumRule,
 };
 
 /// Most elements of all values of one sample together, and of a convolution's padded input.
@@ -25,6 +29,9 @@ pub(crate) const MAX_SCALE_RATIO: f32 = 4_194_304.0;
 
 /// Largest magnitude of the sum over int16 inputs and of their biases: TFLite's kernels scale sums of up to 40 bits.
 const MAX_WIDE_SUM: i64 = 1 << 39;
+
+/// XNNPACK refuses to prepare a layer with a multiplier that is not below this.
+const XNNPACK_MULTIPLIERS: f32 = 256.0;
 
 impl IntegerModel {
     /// Checks everything that running and writing the model rely on. The first violation is returned, in the order
@@ -156,16 +163,8 @@ impl Place<'_> {
             Op::ConvTranspose2d(op) => self.conv_transpose2d(op, x, y),
             Op::Linear(op) => self.linear(op, x, y),
             Op::MatMul(op) => self.mat_mul(op, x, inputs[1], y),
-            Op::Add(op) | Op::Sub(op) => {
-                self.clamp(op.clamp, y)?;
-                self.shape(broadcast(&x.shape, &inputs[1].shape).as_deref(), y)?;
-                self.ratio(x, y)?;
-                self.ratio(inputs[1], y)
-            }
-            Op::Mul(op) => {
-                self.clamp(op.clamp, y)?;
-                self.shape(broadcast(&x.shape, &inputs[1].shape).as_deref(), y)
-            }
+            Op::Add(op) | Op::Sub(op) => self.sum_or_difference(op, [x, inputs[1]], y),
+            Op::Mul(op) => self.product(op, [x, inputs[1]], y),
             Op::Concat(op) => {
                 let shapes: Vec<&[usize]> = inputs.iter().map(|input| input.shape.as_slice()).collect();
                 self.shape(op.output_shape(&shapes).as_deref(), y)?;
@@ -179,7 +178,9 @@ impl Place<'_> {
                 self.shape(Some(&x.shape), y)?;
                 self.shared(x, y)
             }
-            Op::Unary(_) | Op::Softmax(_) | Op::Requantize => self.shape(Some(&x.shape), y),
+            Op::Unary(op) => self.unary(op, x, y),
+            Op::Softmax(op) => self.softmax(op, x, y),
+            Op::Requantize => self.requantize(x, y),
             Op::Reshape => {
                 if x.elements() != y.elements() {
                     let expected = format!("as many elements as {:?}", x.shape);
@@ -265,7 +266,8 @@ impl Place<'_> {
         if !matches!(elements, Some(..=MAX_ELEMENTS)) {
             return Err(ModelError::Size { at: format!("padded input of {}", self.at), found: padded.to_vec() });
         }
-        self.weights(&op.weights, op.c_out, &[op.c_in / op.groups, op.kernel[0], op.kernel[1]], x, y)
+        let rule = SumRule::conv2d(self.rules, op, x.code_type);
+        self.weights(rule, &op.weights, op.c_out, &[op.c_in / op.groups, op.kernel[0], op.kernel[1]], x, y)
     }
 
     fn conv_transpose2d(&self, op: &ConvTranspose2d, x: &ValueInfo, y: &ValueInfo) -> Result<(), ModelError> {
@@ -275,7 +277,8 @@ impl Place<'_> {
         self.groups(op.groups, [op.c_in, op.c_out])?;
         self.clamp(op.clamp, y)?;
         self.shape(op.output_shape(&x.shape).as_deref(), y)?;
-        self.weights(&op.weights, op.c_out, &[op.c_in / op.groups, op.kernel[0], op.kernel[1]], x, y)
+        let rule = SumRule::conv_transpose2d(self.rules, x.code_type);
+        self.weights(rule, &op.weights, op.c_out, &[op.c_in / op.groups, op.kernel[0], op.kernel[1]], x, y)
     }
 
     fn linear(&self, op: &Linear, x: &ValueInfo, y: &ValueInfo) -> Result<(), ModelError> {
@@ -287,7 +290,8 @@ impl Place<'_> {
             shape
         });
         self.shape(expected.as_deref(), y)?;
-        self.weights(&op.weights, op.d_output, &[op.d_input], x, y)
+        let rule = SumRule::linear(self.rules, op, x.code_type);
+        self.weights(rule, &op.weights, op.d_output, &[op.d_input], x, y)
     }
 
     fn mat_mul(&self, op: &MatMul, lhs: &ValueInfo, rhs: &ValueInfo, y: &ValueInfo) -> Result<(), ModelError> {
@@ -295,11 +299,21 @@ impl Place<'_> {
         self.shape(op.output_shape(&lhs.shape, &rhs.shape).as_deref(), y)?;
         let inner = lhs.shape.last().copied().unwrap_or(1) as i64;
         let bound = inner.saturating_mul(deviation(lhs)).saturating_mul(deviation(rhs));
-        self.sum(0, bound, lhs)
+        self.sum(0, bound, lhs)?;
+        let rule = SumRule::mat_mul(self.rules, lhs.code_type, rhs);
+        self.scaling(rule, 0, [lhs.qparams.scale, rhs.qparams.scale, y.qparams.scale], bound)
     }
 
     /// Tensors of a weighted node: `channels` rows of weights, whose dimensions are `row`.
-    fn weights(&self, weights: &Weights, channels: usize, row: &[usize], x: &ValueInfo, y: &ValueInfo) -> Result<(), ModelError> {
+    fn weights(
+        &self,
+        rule: SumRule,
+        weights: &Weights,
+        channels: usize,
+        row: &[usize],
+        x: &ValueInfo,
+        y: &ValueInfo,
+    ) -> Result<(), ModelError> {
         let row = row.iter().try_fold(1usize, |product, &n| product.checked_mul(n)).unwrap_or(usize::MAX);
         self.length("weight", channels.saturating_mul(row), weights.codes.len())?;
         self.length("weight_scale", channels, weights.scale.len())?;
@@ -310,16 +324,24 @@ impl Place<'_> {
             if !is_scale(scale) {
                 return Err(ModelError::Scale { at: format!("weight channel {channel} of {}", self.at), found: scale });
             }
-            let multiplier = (x.qparams.scale * scale) / y.qparams.scale;
-            if !multiplier.is_finite() {
-                return Err(ModelError::Multiplier { at: self.at.into(), channel, found: multiplier });
-            }
             // At most 2^63 / (128 · 65535) weights fit in memory, so int64 holds the bound.
             let magnitude: i64 = (channel * row..(channel + 1) * row).map(|at| i64::from(weights.codes.get(at)).abs()).sum();
             let bound = (magnitude * deviation).saturating_add(weights.bias[channel].saturating_abs());
             self.sum(channel, bound, x)?;
+            self.scaling(rule, channel, [x.qparams.scale, scale, y.qparams.scale], bound)?;
+            let found = (x.qparams.scale * scale) / y.qparams.scale;
+            if rule == SumRule::Fp32Rne && self.rules == Rules::LiteRt && found >= XNNPACK_MULTIPLIERS {
+                return Err(ModelError::Multiplier { at: self.at.into(), channel, found });
+            }
         }
         Ok(())
+    }
+
+    /// The multiplier of one channel's sums, which are at most `bound` in magnitude.
+    fn scaling(&self, rule: SumRule, channel: usize, [s_in, s_w, s_out]: [f32; 3], bound: i64) -> Result<(), ModelError> {
+        let found = (s_in * s_w) / s_out;
+        let holds = rule == SumRule::RealSum || Scaling::new(rule, s_in, s_w, s_out).holds(bound);
+        if found.is_finite() && holds { Ok(()) } else { Err(ModelError::Multiplier { at: self.at.into(), channel, found }) }
     }
 
     /// A sum over products with the codes of `x` of at most `bound` in magnitude.
@@ -357,15 +379,10 @@ impl Place<'_> {
         self.pool_padding(op.kernel, op.padding)?;
         self.shape(op.output_shape(&x.shape).as_deref(), y)?;
         self.ratio(x, y)?;
+        self.average(op, x, y)?;
         // A window fits its image and the image has at most 2^28 elements, so int64 holds the product.
         let bound = op.kernel.iter().map(|&side| side as i64).product::<i64>() * deviation(x);
         if op.is_global(&x.shape) { self.sum(0, bound, x) } else { Ok(()) }
-    }
-
-    fn mean(&self, op: &Mean, x: &ValueInfo, y: &ValueInfo) -> Result<(), ModelError> {
-        self.shape(op.output_shape(&x.shape).as_deref(), y)?;
-        self.ratio(x, y)?;
-        self.sum(0, op.count(&x.shape) as i64 * deviation(x), x)
     }
 
     fn gather(&self, op: &Gather, x: &ValueInfo, y: &ValueInfo) -> Result<(), ModelError> {

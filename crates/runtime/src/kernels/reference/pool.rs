@@ -1,4 +1,9 @@
 //! Max and average pools.
+//!
+//! | rules | codes | arithmetic of the average |
+//! | --- | --- | --- |
+//! | `OnnxRuntime` | int8 | (Q16) over the whole image, else (Q17) |
+//! | others | both | (Q26), raw codes, ties away from zero |
 
 use super::{
     Operand, Output,
@@ -31,9 +36,36 @@ pub(super) fn max_pool2d(op: &MaxPool2d, x: Operand, y: &mut Output) {
     }
 }
 
-/// Mean under the window: of integers where the window is the whole image, else of reals.
-pub(super) fn avg_pool2d(_rules: Rules, op: &AvgPool2d, x: Operand, y: &mut Output) {
-    if op.is_global(&x.info.shape) { avg_pool2d_global(x, y) } else { avg_pool2d_windowed(op, x, y) }
+/// Mean under the window.
+pub(super) fn avg_pool2d(rules: Rules, op: &AvgPool2d, x: Operand, y: &mut Output) {
+    match rules {
+        Rules::OnnxRuntime if op.is_global(&x.info.shape) => avg_pool2d_global(x, y),
+        Rules::OnnxRuntime => avg_pool2d_windowed(op, x, y),
+        Rules::LiteRt | Rules::LiteRtReference | Rules::TfliteMicro => avg_pool2d_raw(op, x, y),
+    }
+}
+
+/// Raw codes over the number of those under the window; `x` and `y` share their parameters, so the zero point stays in.
+fn avg_pool2d_raw(op: &AvgPool2d, x: Operand, y: &mut Output) {
+    let ([channels, h, w], [_, h_out, w_out]) = (image(x.info), image(y.info));
+    for c in 0..channels {
+        for oy in 0..h_out {
+            for ox in 0..w_out {
+                let (mut sum, mut inside) = (0i64, 0i64);
+                for ky in 0..op.kernel[0] {
+                    let Some(iy) = tap(oy, op.stride[0], ky, 1, op.padding[0], h) else { continue };
+                    for kx in 0..op.kernel[1] {
+                        let Some(ix) = tap(ox, op.stride[1], kx, 1, op.padding[1], w) else { continue };
+                        sum += i64::from(x.codes.at((c * h + iy) * w + ix));
+                        inside += 1;
+                    }
+                }
+                // Division truncates.
+                let half = if sum > 0 { inside / 2 } else { -(inside / 2) };
+                y.codes.set((c * h_out + oy) * w_out + ox, ((sum + half) / inside) as i32);
+            }
+        }
+    }
 }
 
 /// `y` is `[c, 1, 1]`.
@@ -95,6 +127,16 @@ mod tests {
         // With a window of part of the image the zero point comes first: 2.5 goes to 2.
         let y = run(Rules::OnnxRuntime, &whole, &[(&[1, 2, 5], &int8(&[1, 1, 3], 1.0, 0))], &int8(&[1, 1, 2], 1.0, 1));
         assert_eq!(y, [2, 4]);
+    }
+
+    #[test]
+    fn raw_averages_round_ties_away_from_zero_and_divide_by_what_is_inside() {
+        let info = int8(&[1, 1, 4], 1.0, 1);
+        let op = Op::AvgPool2d(AvgPool2d { kernel: [1, 2], stride: [1, 1], padding: [0, 1, 0, 1], count_include_pad: false });
+        for rules in [Rules::LiteRt, Rules::LiteRtReference, Rules::TfliteMicro] {
+            let y = run(rules, &op, &[(&[1, 2, -3, -4], &info)], &int8(&[1, 1, 5], 1.0, 1));
+            assert_eq!(y, [1, 2, -1, -4, -4], "{rules}");
+        }
     }
 
     #[test]
