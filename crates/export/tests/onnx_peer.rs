@@ -51,6 +51,10 @@ impl Peer {
     }
 
     fn add(&self, name: &str, model: &IntegerModel, seed: u64, options: &OnnxOptions) {
+        let is_wide = model.values.iter().any(|value| value.code_type == CodeType::Int16);
+        if options.form == Form::QOperator && is_wide {
+            return println!("{name}: skipped: integer operators take no 16-bit codes");
+        }
         let path = |end: &str| self.directory.path().join(format!("{name}.{end}"));
         println!("{name}: input seed {seed}");
         let codes = input_codes(model, SAMPLES, &mut Random(seed));
