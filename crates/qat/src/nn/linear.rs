@@ -1,10 +1,11 @@
 //! Fully connected layer with fake-quantized weight, bias and output.
 //!
-//! `y = fq(relu?(x · ŵ + b̂))` with `ŵ` symmetric (Q4, Q5) and `b̂` on the accumulator's grid `s_in · s_w` (Q11).
+//! `y = fq(clamp(x · ŵ + b̂))` with `ŵ` symmetric (Q4, Q5) and `b̂` on the accumulator's grid `s_in · s_w` (Q11).
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation, module::linear};
+use burn::tensor::{Tensor, module::linear};
 
+use crate::clamp::Clamp;
 use crate::fake_quantize::{FakeQuantize, Mode, fake_quantize_bias, fake_quantize_weight, weight_scale};
 use crate::format::{Granularity, IntegerFormat};
 use crate::tensor::QuantTensor;
@@ -16,8 +17,8 @@ pub struct QuantLinearConfig {
     pub weight: IntegerFormat,
     /// How many weights share a step.
     pub granularity: Granularity,
-    /// Whether a relu follows and is fused.
-    pub relu: bool,
+    /// The relu or clamp that follows and is fused.
+    pub clamp: Clamp,
 }
 
 /// Linear layer `[.., d_input]` to `[.., d_output]`.
@@ -57,7 +58,7 @@ impl QuantLinear {
             }
         }
         let y = linear(input.tensor, weight, bias);
-        self.output.forward(if self.config.relu { activation::relu(y) } else { y })
+        self.output.forward(self.config.clamp.apply(y))
     }
 
     /// What it was made with.
