@@ -1,7 +1,7 @@
 //! A relu, relu6 or clamp that is part of the operation before it.
 //!
 //! Rounding is monotone, so `fq(clamp(x, a, b)) = clamp(fq(x), fq(a), fq(b))` on any grid: clamping real numbers before they are
-//! quantized is clamping codes after it (Q19). That is why an integer layer needs no step of its own for it.
+//! quantized is clamping codes after it (Q61). That is why an integer layer needs no step of its own for it.
 
 use burn::tensor::{Tensor, activation};
 

@@ -22,7 +22,7 @@ pub struct QParams {
 }
 
 impl QParams {
-    /// Parameters of the range `[min, max]` in a format for activations: affine, or symmetric where the format is (Q18).
+    /// Parameters of the range `[min, max]` in a format for activations: affine, or symmetric where the format is (Q60).
     ///
     /// A range that is not finite is the caller's to refuse; here it gives a scale that is not finite.
     pub fn of_range(min: f32, max: f32, format: IntegerFormat) -> Self {

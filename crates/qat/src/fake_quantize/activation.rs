@@ -16,7 +16,7 @@
 //! | clipped above | 0 | −e / N | 1 + e / N |
 //! | clipped below | 0 | 1 − e / N | e / N |
 //!
-//! Formats of 16 bits have the zero point 0 instead: `s = max(−low, high) / quant_max`, and the end that is farther from 0 learns (Q18).
+//! Formats of 16 bits have the zero point 0 instead: `s = max(−low, high) / quant_max`, and the end that is farther from 0 learns (Q60).
 //! An end on the wrong side of 0, and the `min` of a range that is never negative, get nothing. NaN stays NaN. In
 //! inference ±∞ saturate; in training they become NaN, so that a run that diverges stops. Not here: how a range is first found (see [`crate::observer`]).
 

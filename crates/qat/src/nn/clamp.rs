@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use crate::clamp::Clamp;
 use crate::tensor::QuantTensor;
 
-/// `min(max(x, a), b)`. Its output stays on the grid of its input, and so do its bounds, `s · rne(a / s)`: a clamp of codes (Q19).
+/// `min(max(x, a), b)`. Its output stays on the grid of its input, and so do its bounds, `s · rne(a / s)`: a clamp of codes (Q61).
 #[derive(Module, Debug)]
 pub struct QuantClamp {
     #[module(skip)]
