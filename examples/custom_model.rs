@@ -108,7 +108,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let model = model.valid();
-    let integers = convert(&model)?;
+    let integers = convert(&model, Target::Onnx)?;
     let codes = integers.run(&integers.quantize_input(&images.to_data().try_to_vec::<f32>()?))?;
     let real = integers.dequantize_output(&codes);
     let simulated: Vec<f32> = model.forward::<4, 2>(images.clone()).into_data().try_to_vec()?;

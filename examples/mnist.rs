@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let quantized = trained.quantized.ok_or("the goal was a quantized model")?;
 
     // From here on there are only integers.
-    let integers = convert(&quantized.model)?;
+    let integers = convert(&quantized.model, Target::Onnx)?;
     write_safetensors(&integers, &run.integer_model())?;
     write_onnx(&integers, &OnnxOptions::default(), &run.onnx_model())?;
 

@@ -192,9 +192,8 @@ fn cases() -> Vec<Case> {
         case("numbers", [1, 4], |_, x: Tensor<2>| (relu(x) * 2.5 + 1.0 - 0.25) / 4.0),
         case("one minus", [1, 4], |p, x: Tensor<2>| sigmoid(p.linear.forward(x)).neg() + 1.0),
         case("constants", [1, 4], |p, x: Tensor<2>| {
-            let ones = Tensor::<1>::ones([4], &x.device()) * 0.5;
-            let _ = ones;
-            relu(x) + p.offset.val()
+            let halves = Tensor::<1>::ones([4], &x.device()) * 0.5;
+            (relu(x) + p.offset.val()) * halves.unsqueeze()
         }),
         case("a factor that learns", [1, 4], |p, x: Tensor<2>| x * p.scale.val().unsqueeze() - p.offset.val()),
         case("constant minus", [1, 4], |p, x: Tensor<2>| p.offset.val() - x),

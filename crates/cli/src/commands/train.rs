@@ -54,7 +54,9 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
     let scheme = model::scheme(&manifest.scheme, &args.out)?.config();
     let prepared = recipe::prepare(&net, &scheme, &data)?;
     if goal == Goal::Quantized {
-        check(&prepared)?;
+        if let Some(obstacle) = check(&prepared, target).into_iter().next() {
+            return Err(obstacle.into());
+        }
     }
     let float_bytes = layer_costs(&prepared).iter().map(|cost| cost.float_bytes).sum();
     let run = match earlier {
@@ -100,7 +102,7 @@ fn report(
     let row = |name: &str, accuracy: f64, bytes: u64| vec![name.into(), percent(accuracy), thousands(bytes)];
     let mut table = vec![vec![String::new(), "accuracy".into(), "bytes".into()], row("float", share(trained.float), float_bytes)];
     if let Some(quantized) = &trained.quantized {
-        let integers = convert(&quantized.model)?;
+        let integers = convert(&quantized.model, target)?;
         let samples = test.to_f32();
         let codes = integer_codes(&integers, &integers.quantize_input(&samples))?;
         let scores = real_outputs(|images| quantized.model.forward(images), &samples, test.shape, device)

@@ -288,7 +288,7 @@ impl<'a> Reader<'a> {
             NumericOperationIr::SubScalar(op) => self.scalar(index, op, |x| Op::AddScalar(-x)),
             NumericOperationIr::MulScalar(op) => self.scalar(index, op, Op::MulScalar),
             NumericOperationIr::DivScalar(op) => self.scalar(index, op, |x| Op::MulScalar(1.0 / x)),
-            NumericOperationIr::Neg(op) => self.unary(index, Op::MulScalar(-1.0), op),
+            NumericOperationIr::Neg(op) => self.with_number(index, &op.input, Op::MulScalar(-1.0), &op.out),
             NumericOperationIr::Full(op) => self.filled(&op.out, number(op.value) as f32),
             NumericOperationIr::Clamp(op) => {
                 let clamp = Clamp { min: number(op.min) as f32, max: number(op.max) as f32 };
@@ -510,14 +510,29 @@ impl<'a> Reader<'a> {
 
     /// An operation with a number.
     fn scalar(&mut self, index: usize, ir: &ScalarOpIr, op: impl FnOnce(f32) -> Op) -> Result<(), GraphError> {
-        let op = op(number(ir.rhs) as f32);
-        if let Op::MulScalar(x) | Op::AddScalar(x) = op
-            && !x.is_finite()
-        {
-            return Err(self.unsupported(index, op.name(), "a finite number", x.to_string()));
+        self.with_number(index, &ir.lhs, op(number(ir.rhs) as f32), &ir.out)
+    }
+
+    fn with_number(&mut self, index: usize, input: &TensorIr, op: Op, out: &TensorIr) -> Result<(), GraphError> {
+        let (factor, offset) = match op {
+            Op::MulScalar(factor) => (factor, 0.0),
+            Op::AddScalar(offset) => (1.0, offset),
+            _ => (1.0, 0.0),
+        };
+        if !(factor.is_finite() && offset.is_finite()) {
+            return Err(self.unsupported(index, op.name(), "a finite number", format!("{factor} or {offset}")));
         }
-        let input = self.activation(index, &ir.lhs)?;
-        self.node(op, vec![input], &ir.out)
+        // A constant that is no parameter is another constant then.
+        if let (Operand::Constant(constant), Op::MulScalar(_) | Op::AddScalar(_)) = (self.operand(index, input)?, &op)
+            && let Constant { path: None, data } = &self.graph.constants[constant.0]
+        {
+            let values: Vec<f32> = data.iter::<f32>().map(|x| x * factor + offset).collect();
+            let data = TensorData::new(values, data.shape().to_vec());
+            self.constant(out.id, Constant { path: None, data });
+            return Ok(());
+        }
+        let input = self.activation(index, input)?;
+        self.node(op, vec![input], out)
     }
 
     fn transpose(&mut self, index: usize, input: &TensorIr, axes: Vec<usize>, out: &TensorIr) -> Result<(), GraphError> {
