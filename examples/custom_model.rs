@@ -13,7 +13,7 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor, activation::relu, module::adaptive_avg_pool2d};
 use qat::{Mode, QConfig, QatModel, graph};
-use qat_export::convert;
+use qat_export::{Target, convert};
 
 /// Convolution, batch norm and perhaps a relu.
 #[derive(Module, Debug)]

@@ -11,7 +11,7 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, activation::relu, module::adaptive_avg_pool2d};
 use burn::train::Interrupter;
 use qat::{QConfig, Scheme};
-use qat_export::{OnnxOptions, convert, write_onnx, write_safetensors};
+use qat_export::{OnnxOptions, Target, convert, write_onnx, write_safetensors};
 use qat_runtime::Engine;
 use qat_train::data::{Split, resolve};
 use qat_train::recipe::{Goal, Setting, train};
