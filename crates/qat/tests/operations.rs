@@ -355,6 +355,20 @@ fn parameters(model: &QatModel) -> Vec<Vec<usize>> {
     shapes.0
 }
 
+/// All numbers of parameters and statistics.
+fn numbers(model: &QatModel) -> Vec<f64> {
+    #[derive(Default)]
+    struct Numbers(Vec<f64>);
+    impl ModuleVisitor for Numbers {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.extend(values(param.val()));
+        }
+    }
+    let mut numbers = Numbers::default();
+    model.visit(&mut numbers);
+    numbers.0
+}
+
 #[test]
 fn a_weight_used_twice_gets_the_sum_of_its_gradients() {
     let device = Device::flex().autodiff();
@@ -462,6 +476,7 @@ fn check_recurrent<const O: usize>(what: &str, forward: fn(&Recurrent, Tensor<3>
         model.forward::<3, O>(x.clone());
         let mut model = model.calibrated().unwrap();
         assert_on_grids(what, &model, |model, visit| model.run(x.clone(), visit));
+        assert!(numbers(&model).iter().all(|x| x.is_finite()), "{what}: every number is finite once it is calibrated");
         let difference = relative_difference(&values::<O>(model.forward(x.clone())), &values(forward(&net, x.clone())));
         println!("{what}: quantized within {difference:.4}");
         assert!(difference < 0.1, "{what}: {difference}");

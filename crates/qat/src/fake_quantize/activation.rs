@@ -99,15 +99,19 @@ impl FakeQuantize {
 
     /// A quantizer whose range is known without calibration, and fixed.
     pub fn known(format: IntegerFormat, min: f32, max: f32, device: &Device) -> Self {
-        let mut quantizer = Self::new(format, RangeSign::Any, ObserverKind::MinMax, device).with_fixed_range(min, max);
-        quantizer.source = RangeSource::Known;
-        quantizer
+        Self::without_calibration(format, min, max, RangeSource::Known, device)
     }
 
     /// A quantizer that leaves what passes through it to its reader's quantizer, and only knows the mode.
     pub fn of_reader(format: IntegerFormat, device: &Device) -> Self {
-        let mut quantizer = Self::new(format, RangeSign::Any, ObserverKind::MinMax, device).with_fixed_range(0.0, 0.0);
-        quantizer.source = RangeSource::Reader;
+        Self::without_calibration(format, 0.0, 0.0, RangeSource::Reader, device)
+    }
+
+    /// It has seen its range, so that all numbers of a model are finite once it is calibrated.
+    fn without_calibration(format: IntegerFormat, min: f32, max: f32, source: RangeSource, device: &Device) -> Self {
+        let mut quantizer = Self::new(format, RangeSign::Any, ObserverKind::MinMax, device).with_fixed_range(min, max);
+        quantizer.observer.observe(Tensor::<1>::from_floats([min, max], device));
+        quantizer.source = source;
         quantizer
     }
 
