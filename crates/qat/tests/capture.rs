@@ -355,8 +355,8 @@ fn refused<const I: usize, const O: usize>(
 }
 
 const KNOWN: &str = "expected a convolution of 1 or 2 dimensions, transposed of 2, linear, matmul, batch_norm, embedding, a pool, \
-     mean_dim, add, sub, mul, cat, relu, clamp, sigmoid, tanh, hard_sigmoid, hard_swish, gelu, leaky_relu, softmax, reshape, \
-     permute, pad, slice or nearest interpolation";
+     mean_dim, add, sub, mul, powers of 2 and 3, cat, relu, clamp, sigmoid, tanh, hard_sigmoid, hard_swish, gelu, \
+     gelu_approximate, leaky_relu, softmax, reshape, permute, pad, slice or nearest interpolation";
 
 #[test]
 fn unknown_operations_are_named_with_their_place() {

@@ -15,13 +15,14 @@ use burn::nn::{
     PaddingConfig2d,
 };
 use burn::optim::{GradientsParams, SgdConfig};
-use burn::tensor::activation::{gelu, hard_sigmoid, hard_swish, leaky_relu, relu, relu6, sigmoid, silu, softmax, tanh};
+use burn::tensor::activation::{gelu, gelu_approximate, hard_sigmoid, hard_swish, leaky_relu, relu, relu6, sigmoid, silu, softmax, tanh};
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Int, Tensor, s};
 use draws::Draws;
 use qat::graph::{capture, fuse, place};
-use qat::{Activation, IntegerFormat, Mode, QConfig, QatLayer, QatModel, QuantTensor};
+use qat::nn::Function;
+use qat::{Activation, IntegerFormat, Mode, QConfig, QatLayer, QatModel, QuantTensor, RangeSource};
 
 /// What the small networks are made of.
 #[derive(Module, Debug)]
@@ -220,6 +221,8 @@ fn cases() -> Vec<Case> {
         case("hard swish", [1, 4], |p, x: Tensor<2>| hard_swish(p.linear.forward(x) * 3.0)),
         case("hard sigmoid", [1, 4], |p, x: Tensor<2>| hard_sigmoid(p.linear.forward(x), 0.2, 0.5)),
         case("gelu", [1, 4], |p, x: Tensor<2>| gelu(p.linear.forward(x) * 2.0)),
+        case("gelu by tanh", [1, 4], |p, x: Tensor<2>| gelu_approximate(p.linear.forward(x) * 2.0)),
+        case("cubes", [1, 4], |_, x: Tensor<2>| x.clone().powi_scalar(3) + x),
         case("silu", [1, 4], |p, x: Tensor<2>| silu(p.linear.forward(x))),
         case("leaky relu", [1, 4], |p, x: Tensor<2>| leaky_relu(p.linear.forward(x), 0.1)),
         case("softmax", [1, 3, 4], |p, x: Tensor<3>| softmax(p.linear.forward(x), 2)),
@@ -253,6 +256,58 @@ fn other_formats_are_quantized() {
         run(&QConfig::w8a16());
         // A random layer of 2 bits is hardly that layer; 4 bits are.
         run(&QConfig::w4a8());
+    }
+}
+
+/// The numbers of an activation and its rank-free shape.
+fn host(activation: &Activation) -> Vec<f32> {
+    activation.to_data().iter().collect()
+}
+
+#[test]
+fn a_quantized_step_is_quantize_and_dequantize_of_the_float_one() {
+    let device = Device::flex();
+    let module = parts(&device);
+    let mut draws = Draws::new(0x09e1_0008);
+    let forward = |_: &Parts, x: Tensor<3>| {
+        let parts = x.chunk(2, 1);
+        let (a, b) = (parts[0].clone(), parts[1].clone());
+        let y = relu(a.clone() + b.clone()) * (a.clone() - b.clone());
+        Tensor::cat(vec![sigmoid(y.clone()) * tanh(a), hard_swish(b), y.clone() - 0.7, leaky_relu(y, 0.2)], 1)
+    };
+    for config in [QConfig::int8(), QConfig::w8a16()] {
+        let model = QatModel::prepare(&module, [1, 2, 9], &config, forward).unwrap().with_mode(Mode::Observe);
+        let x = draws.tensor([32, 2, 9], -2.0, 2.0, &device);
+        model.forward::<3, 3>(x.clone());
+        let model = model.calibrated().unwrap();
+        let mut activations = std::collections::HashMap::new();
+        model.run(x, |value, activation| {
+            activations.insert(value, activation.clone());
+        });
+        let mut compared = 0;
+        for (step, layer) in model.steps() {
+            let Some(quantizer) = layer.output().filter(|quantizer| quantizer.source() != RangeSource::Reader) else { continue };
+            let inputs: Vec<Vec<f32>> = step.inputs.iter().map(|value| host(&activations[value])).collect();
+            let at = |input: usize, index: usize| inputs[input][index % inputs[input].len()];
+            let found = host(&activations[&step.output]);
+            let params = quantizer.qparams();
+            for (index, found) in found.iter().enumerate() {
+                let real = match layer {
+                    QatLayer::Add(_) => at(0, index) + at(1, index),
+                    QatLayer::Sub(_) => at(0, index) - at(1, index),
+                    QatLayer::Mul(_) => at(0, index) * at(1, index),
+                    QatLayer::Unary(unary) if unary.function() == (Function::LeakyRelu { slope: 0.2 }) => {
+                        if at(0, index) < 0.0 { at(0, index) * 0.2 } else { at(0, index) }
+                    }
+                    _ => break,
+                };
+                let real = real.clamp(layer.clamp().min, layer.clamp().max);
+                assert_eq!(*found, params.dequantize(params.quantize(real)), "{}, element {index}", step.name);
+                compared += 1;
+            }
+        }
+        println!("{compared} numbers compared");
+        assert!(compared >= 4 * 32 * 9, "{compared}");
     }
 }
 
@@ -318,6 +373,8 @@ fn listings_of_fused_operations() {
          mul_6: grid of concat_8\n\
          concat_8: own grid"
     );
+    let graph = capture(&module, [1, 4], |p: &Parts, x: Tensor<2>| gelu_approximate(p.linear.forward(x)));
+    assert!(listing(graph).starts_with("linear = linear(input) [4]\nmul_10 = gelu_tanh(linear) [4]\n"));
     let graph = capture(&module, [1, 4], |p: &Parts, x: Tensor<2>| {
         let x = relu6(p.linear.forward(x));
         x.clone() + softmax(x, 1).neg() + 1.0

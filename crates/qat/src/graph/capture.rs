@@ -149,8 +149,8 @@ struct Assembly {
 
 /// What the reader knows how to take; for messages.
 const KNOWN: &str = "a convolution of 1 or 2 dimensions, transposed of 2, linear, matmul, batch_norm, embedding, a pool, mean_dim, \
-     add, sub, mul, cat, relu, clamp, sigmoid, tanh, hard_sigmoid, hard_swish, gelu, leaky_relu, softmax, reshape, permute, pad, \
-     slice or nearest interpolation";
+     add, sub, mul, powers of 2 and 3, cat, relu, clamp, sigmoid, tanh, hard_sigmoid, hard_swish, gelu, gelu_approximate, \
+     leaky_relu, softmax, reshape, permute, pad, slice or nearest interpolation";
 
 /// Turns recorded operations into nodes; shapes are those of one recording.
 struct Reader<'a> {
@@ -307,6 +307,18 @@ impl<'a> Reader<'a> {
                 }
                 let input = self.activation(index, &op.input)?;
                 self.node(Op::Mean(vec![op.axis]), vec![input], &op.out)
+            }
+            NumericOperationIr::PowiScalar(op) => {
+                let input = self.activation(index, &op.lhs)?;
+                let shape = op.out.shape.to_vec();
+                match number(op.rhs) {
+                    2.0 => self.node(Op::Mul, vec![input, input], &op.out),
+                    3.0 => {
+                        let square = self.add_node(Op::Mul, vec![input, input], &shape);
+                        self.node(Op::Mul, vec![square, input], &op.out)
+                    }
+                    other => Err(self.unsupported(index, "power", "an exponent of 2 or 3", other.to_string())),
+                }
             }
             NumericOperationIr::Pad(op) => self.pad(index, op),
             _ => Err(self.unknown(index, whole)),

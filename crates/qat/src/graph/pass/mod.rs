@@ -3,6 +3,7 @@
 mod activation;
 mod conv_batch_norm;
 mod dead_code;
+mod gelu_tanh;
 mod hard_swish;
 mod linear;
 mod lower;
@@ -18,7 +19,7 @@ use super::{ConstantId, Graph, GraphError, sharing};
 /// A parameter of two layers that are not one layer applied twice.
 pub fn fuse(graph: Graph) -> Result<Graph, GraphError> {
     let graph = mean::join(conv_batch_norm::fuse(linear::fuse(dead_code::remove(graph))));
-    let graph = lower::lower(hard_swish::fuse(graph));
+    let graph = lower::lower(gelu_tanh::fuse(hard_swish::fuse(graph)));
     let graph = dead_code::remove(reshape::simplify(activation::fuse(graph)));
     refuse_shared_parameters(&graph)?;
     Ok(graph)
