@@ -10,7 +10,8 @@ use burn::nn::conv::{Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, ConvTranspose2d
 use burn::nn::gru::{Gru, GruConfig};
 use burn::nn::pool::{AdaptiveAvgPool1dConfig, AvgPool1dConfig, MaxPool1dConfig};
 use burn::nn::{
-    BatchNorm, BatchNormConfig, Embedding, EmbeddingConfig, Linear, LinearConfig, Lstm, LstmConfig, PaddingConfig1d, PaddingConfig2d,
+    BatchNorm, BatchNormConfig, Embedding, EmbeddingConfig, Linear, LinearConfig, Lstm, LstmConfig, PaddingConfig1d,
+    PaddingConfig2d,
 };
 use burn::tensor::activation::{gelu, hard_sigmoid, hard_swish, leaky_relu, relu, relu6, sigmoid, silu, softmax, tanh};
 use burn::tensor::module::interpolate;
@@ -122,7 +123,12 @@ fn compare<const I: usize, const O: usize>(
     let scores: Vec<f32> = model.forward::<I, O>(batch).into_data().iter().collect();
     let parity = Parity::of(&integers, &codes, &scores);
     let share = 100.0 * parity.differing_codes as f64 / parity.codes as f64;
-    println!("{name} for {}: {share:.2} % of {} codes differ, by at most {}", target.name(), parity.codes, parity.largest_difference);
+    println!(
+        "{name} for {}: {share:.2} % of {} codes differ, by at most {}",
+        target.name(),
+        parity.codes,
+        parity.largest_difference
+    );
     assert!(
         parity.largest_difference <= tolerance.difference && share <= tolerance.share,
         "{name} for {}: {parity:?}",
@@ -277,7 +283,9 @@ fn shared_weights_are_the_same_at_every_step() {
     };
     let steps: Vec<_> = integers.nodes.iter().filter_map(gate).collect();
     assert_eq!(steps.len(), 6);
-    assert!(steps.iter().all(|step| step.weights.codes == steps[0].weights.codes && step.weights.scale == steps[0].weights.scale));
+    assert!(
+        steps.iter().all(|step| step.weights.codes == steps[0].weights.codes && step.weights.scale == steps[0].weights.scale)
+    );
     // From the second step on the state has its own grid, and so the biases are the same too.
     assert!(steps[1..].iter().all(|step| step == &steps[1]));
 }

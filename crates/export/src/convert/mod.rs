@@ -237,7 +237,9 @@ impl Converter<'_> {
             QatLayer::Reshape(_) => Op::Reshape,
             QatLayer::Transpose(transpose) => match transpose.permutation() {
                 [0, rest @ ..] => Op::Transpose(runtime::Transpose { permutation: rest.iter().map(|axis| axis - 1).collect() }),
-                moved => return Err(self.unsupported(step, "the batch as first dimension", format!("axes in the order {moved:?}"))),
+                moved => {
+                    return Err(self.unsupported(step, "the batch as first dimension", format!("axes in the order {moved:?}")));
+                }
             },
             QatLayer::Pad(pad) => {
                 let (before, after) = pad.padding().iter().copied().unzip();

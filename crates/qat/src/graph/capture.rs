@@ -10,9 +10,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::backend::capture::{CaptureBackend, CapturedGraph, TensorId};
 use burn::backend::ir::{
-    ActivationOperationIr, BaseOperationIr, BinaryOpIr, CatOpIr, FloatOperationIr, InterpolateModeIr, InterpolateOpIr, MatmulOpIr,
-    ModuleOperationIr, NumericOperationIr, OperationIr, PadModeIr, PadOpIr, ScalarIr, ScalarOpIr, SliceAssignOpIr, SliceOpIr,
-    TensorIr, UnaryOpIr,
+    ActivationOperationIr, BaseOperationIr, BinaryOpIr, CatOpIr, FloatOperationIr, InterpolateModeIr, InterpolateOpIr,
+    MatmulOpIr, ModuleOperationIr, NumericOperationIr, OperationIr, PadModeIr, PadOpIr, ScalarIr, ScalarOpIr, SliceAssignOpIr,
+    SliceOpIr, TensorIr, UnaryOpIr,
 };
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
@@ -295,12 +295,8 @@ impl<'a> Reader<'a> {
                 let input = self.activation(index, &op.tensor)?;
                 self.node(Op::Clamp(clamp), vec![input], &op.out)
             }
-            NumericOperationIr::ClampMin(op) => {
-                self.scalar(index, op, |min| Op::Clamp(Clamp { min, max: f32::INFINITY }))
-            }
-            NumericOperationIr::ClampMax(op) => {
-                self.scalar(index, op, |max| Op::Clamp(Clamp { min: f32::NEG_INFINITY, max }))
-            }
+            NumericOperationIr::ClampMin(op) => self.scalar(index, op, |min| Op::Clamp(Clamp { min, max: f32::INFINITY })),
+            NumericOperationIr::ClampMax(op) => self.scalar(index, op, |max| Op::Clamp(Clamp { min: f32::NEG_INFINITY, max })),
             NumericOperationIr::MeanDim(op) => {
                 if op.axis == 0 {
                     return Err(self.unsupported(index, "mean", "axes other than the batch axis", "axis 0"));
@@ -369,7 +365,8 @@ impl<'a> Reader<'a> {
                 let weight = self.graph.constant_as(weight, &[c_out, c_in, 1, k]);
                 let bias = op.bias.as_ref().map(|bias| self.parameter(index, "conv1d", bias)).transpose()?;
                 let o = &op.options;
-                let options = ConvOptions::new_with_padding([1, o.stride[0]], [(0, 0), o.padding[0]], [1, o.dilation[0]], o.groups);
+                let options =
+                    ConvOptions::new_with_padding([1, o.stride[0]], [(0, 0), o.padding[0]], [1, o.dilation[0]], o.groups);
                 self.row_node(Op::Conv2d { weight, bias, norm: None, options }, input, &op.out)
             }
             ModuleOperationIr::ConvTranspose2d(op) => {
@@ -849,7 +846,8 @@ impl<'a> Reader<'a> {
 
 /// The elements that a recorded slice of an axis of `size` takes; `None` backwards.
 fn range(slice: &Slice, size: usize) -> Option<SliceRange> {
-    let at = |position: isize| if position < 0 { size.saturating_sub(position.unsigned_abs()) } else { size.min(position as usize) };
+    let at =
+        |position: isize| if position < 0 { size.saturating_sub(position.unsigned_abs()) } else { size.min(position as usize) };
     let step = usize::try_from(slice.step).ok().filter(|step| *step > 0)?;
     Some(SliceRange { start: at(slice.start), end: slice.end.map_or(size, at), step })
 }

@@ -87,7 +87,9 @@ impl GraphError {
             Self::ForwardPanicked { .. } => {
                 Some("forward must not read tensor values; run it once on a real device to see the cause")
             }
-            Self::SharedWeight { .. } => Some("give each layer parameters of its own, or apply the whole layer again, its bias and batch norm included"),
+            Self::SharedWeight { .. } => {
+                Some("give each layer parameters of its own, or apply the whole layer again, its bias and batch norm included")
+            }
             Self::NotCalibrated { .. } => Some("calibrate with real samples"),
             Self::Capture { .. } | Self::ParameterMismatch { .. } => None,
         }

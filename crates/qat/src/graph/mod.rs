@@ -230,7 +230,13 @@ impl Op {
     pub fn takes_clamp(&self) -> bool {
         matches!(
             self,
-            Self::Conv2d { .. } | Self::ConvTranspose2d { .. } | Self::Linear { .. } | Self::MatMul | Self::Add | Self::Sub | Self::Mul
+            Self::Conv2d { .. }
+                | Self::ConvTranspose2d { .. }
+                | Self::Linear { .. }
+                | Self::MatMul
+                | Self::Add
+                | Self::Sub
+                | Self::Mul
         )
     }
 

@@ -61,11 +61,7 @@ impl Grid {
             | Op::Clamp(_) => Self::Input,
             Op::Constant(_) | Op::Embedding(_) => Self::Table,
             // Fusion leaves none of these in a graph that is placed.
-            Op::BatchNorm(_)
-            | Op::AddConstant(_)
-            | Op::AddScalar(_)
-            | Op::MulScalar(_)
-            | Op::HardSigmoid { .. } => Self::Own,
+            Op::BatchNorm(_) | Op::AddConstant(_) | Op::AddScalar(_) | Op::MulScalar(_) | Op::HardSigmoid { .. } => Self::Own,
         }
     }
 }

@@ -43,7 +43,12 @@ impl QuantConstant {
     /// # Panics
     /// If its rank, batch included, is not `D`.
     pub fn forward<const D: usize>(&self, batch: usize) -> QuantTensor<D> {
-        assert_eq!(D, self.shape.len() + 1, "a constant of rank {}, batch included, was read with rank {D}", self.shape.len() + 1);
+        assert_eq!(
+            D,
+            self.shape.len() + 1,
+            "a constant of rank {}, batch included, was read with rank {D}",
+            self.shape.len() + 1
+        );
         let mut value = self.value.val();
         let mut scale = None;
         if self.mode == Mode::Quantize {

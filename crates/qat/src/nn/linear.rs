@@ -21,6 +21,15 @@ pub struct QuantLinearConfig {
     pub clamp: Clamp,
 }
 
+/// The weight of a linear layer on its grid.
+#[derive(Clone, Debug)]
+pub struct QuantizedWeight {
+    /// `[d_input, d_output]`.
+    weight: Tensor<2>,
+    /// Steps, `[d_output]`; `None` where it is not quantized.
+    scale: Option<Tensor<1>>,
+}
+
 /// Linear layer `[.., d_input]` to `[.., d_output]`.
 #[derive(Module, Debug)]
 pub struct QuantLinear {
@@ -47,17 +56,28 @@ impl QuantLinear {
 
     /// Applies the layer.
     pub fn forward<const D: usize>(&self, input: QuantTensor<D>) -> QuantTensor<D> {
-        let mut weight = self.weight.val();
-        let mut bias = self.bias.as_ref().map(Param::val);
-        if self.output.mode() == Mode::Quantize {
-            let scale = weight_scale(weight.clone(), 1, self.config.weight, self.config.granularity);
-            weight = fake_quantize_weight(weight, scale.clone(), self.config.weight);
-            if let Some(input_scale) = input.scale {
-                let [_, d_output] = scale.dims();
-                bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale.reshape([d_output])));
-            }
+        self.forward_with(input, self.quantized_weight())
+    }
+
+    /// The weight as the layer multiplies by it. A layer that is applied several times in a row computes it once.
+    pub fn quantized_weight(&self) -> QuantizedWeight {
+        let weight = self.weight.val();
+        if self.output.mode() != Mode::Quantize {
+            return QuantizedWeight { weight, scale: None };
         }
-        let y = linear(input.tensor, weight, bias);
+        let scale = weight_scale(weight.clone(), 1, self.config.weight, self.config.granularity);
+        let [_, d_output] = scale.dims();
+        let weight = fake_quantize_weight(weight, scale.clone(), self.config.weight);
+        QuantizedWeight { weight, scale: Some(scale.reshape([d_output])) }
+    }
+
+    /// Applies the layer with its [`QuantLinear::quantized_weight`].
+    pub fn forward_with<const D: usize>(&self, input: QuantTensor<D>, weight: QuantizedWeight) -> QuantTensor<D> {
+        let mut bias = self.bias.as_ref().map(Param::val);
+        if let (Some(input_scale), Some(scale)) = (input.scale, weight.scale) {
+            bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale));
+        }
+        let y = linear(input.tensor, weight.weight, bias);
         self.output.forward(self.config.clamp.apply(y))
     }
 

@@ -28,7 +28,7 @@ pub use constant::QuantConstant;
 pub use conv_transpose2d::{QuantConvTranspose2d, QuantConvTranspose2dConfig};
 pub use conv2d::{QuantConv2d, QuantConv2dConfig};
 pub use embedding::QuantEmbedding;
-pub use linear::{QuantLinear, QuantLinearConfig};
+pub use linear::{QuantLinear, QuantLinearConfig, QuantizedWeight};
 pub use matmul::QuantMatMul;
 pub use mean::QuantMean;
 pub use movement::{QuantPad, QuantResizeNearest, QuantSlice, QuantTranspose, SliceRange};

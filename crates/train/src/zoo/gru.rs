@@ -30,10 +30,7 @@ const HIDDEN: usize = 48;
 impl GruClassifier {
     /// A network with freshly drawn weights; the device's random numbers decide them.
     pub fn init(device: &Device) -> Self {
-        Self {
-            gru: GruConfig::new(COLUMNS, HIDDEN, true).init(device),
-            fc: LinearConfig::new(HIDDEN, 10).init(device),
-        }
+        Self { gru: GruConfig::new(COLUMNS, HIDDEN, true).init(device), fc: LinearConfig::new(HIDDEN, 10).init(device) }
     }
 
     /// Class scores.

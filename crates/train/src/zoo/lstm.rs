@@ -27,10 +27,7 @@ const HIDDEN: usize = 48;
 impl LstmClassifier {
     /// A network with freshly drawn weights; the device's random numbers decide them.
     pub fn init(device: &Device) -> Self {
-        Self {
-            lstm: LstmConfig::new(COLUMNS, HIDDEN, true).init(device),
-            fc: LinearConfig::new(HIDDEN, 10).init(device),
-        }
+        Self { lstm: LstmConfig::new(COLUMNS, HIDDEN, true).init(device), fc: LinearConfig::new(HIDDEN, 10).init(device) }
     }
 
     /// Class scores.

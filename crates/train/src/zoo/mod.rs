@@ -268,7 +268,10 @@ mod tests {
             assert_eq!(model.name().parse(), Ok(model));
         }
         let error = "lenet5".parse::<ZooModel>().unwrap_err();
-        assert_eq!(error.to_string(), "model \"lenet5\": expected one of mlp, lenet, resnet8, ds-cnn, lstm, gru, found no such network");
+        assert_eq!(
+            error.to_string(),
+            "model \"lenet5\": expected one of mlp, lenet, resnet8, ds-cnn, lstm, gru, found no such network"
+        );
     }
 
     #[test]
