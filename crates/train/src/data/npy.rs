@@ -231,7 +231,11 @@ pub fn read(path: &Path) -> Result<Array, NpyError> {
     } else if i32::reader(&dtype).is_ok() {
         Ok(Array::I32 { shape, values: data.values()? })
     } else {
-        Err(NpyError::WrongDtype { path: path.to_path_buf(), expected: "float32, int8, uint8, int16 or int32", found: dtype.descr() })
+        Err(NpyError::WrongDtype {
+            path: path.to_path_buf(),
+            expected: "float32, int8, uint8, int16 or int32",
+            found: dtype.descr(),
+        })
     }
 }
 
