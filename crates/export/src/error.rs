@@ -52,6 +52,14 @@ pub enum ExportError {
         /// What the model has.
         found: String,
     },
+    /// A file is no full-integer TFLite model that this version reads.
+    #[error("TFLite file, {}: {source}", path.display())]
+    Tflite {
+        /// The file that was read.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: TfliteError,
+    },
     /// A file is no integer checkpoint that this version reads.
     #[error("integer checkpoint, {}: {source}", path.display())]
     Checkpoint {
@@ -59,6 +67,36 @@ pub enum ExportError {
         path: PathBuf,
         /// What is wrong with it.
         source: CheckpointError,
+    },
+}
+
+/// Why a TFLite file is not read as an integer model.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TfliteError {
+    /// The bytes are no well-formed TFLite file.
+    #[error("{source}")]
+    Format {
+        /// What is wrong with them.
+        #[from]
+        source: qat_formats::tflite::ReadError,
+    },
+    /// The file has something that integer models have not.
+    #[error("{place}: expected {expected}, found {found}")]
+    Unsupported {
+        /// Where in the file, as in `operator 3 (CONV_2D)`.
+        place: String,
+        /// What can be read.
+        expected: &'static str,
+        /// What the file has.
+        found: String,
+    },
+    /// The parts do not make a model.
+    #[error("{source}")]
+    Model {
+        /// What is wrong with it.
+        #[from]
+        source: ModelError,
     },
 }
 

@@ -54,8 +54,8 @@ fn every_truncation_of_a_python_file_inside_its_graph_is_refused() {
     }
 }
 
-/// The models of the `onnx` package's own tests, one for each case of each operator, and the tensors of those that quantize. Needs
-/// `QAT_PYTHON`.
+/// The models of the `onnx` package's own tests, one for each case of each operator, and the tensors of those that quantize.
+/// Needs `QAT_PYTHON`.
 #[test]
 fn every_node_test_of_the_onnx_package_is_read() {
     let Some(python) = std::env::var_os("QAT_PYTHON") else {

@@ -13,8 +13,8 @@ def near(scale, kind: str):
     return {"ties": power_of_two, "near-ties": decimal}.get(kind, f32)(scale)
 
 
-def draw(rng, op: str, kind: str, dtype: str, index: int, size: int = 4096, narrow: bool = False) -> Problem:
-    """One problem; `size` codes or so. `narrow`: every tensor has int8 codes."""
+def draw(rng, op: str, kind: str, dtype: str, index: int, size: int = 4096) -> Problem:
+    """One problem; `size` codes or so."""
     zero = lambda: draw_zero(rng, dtype)
     codes = lambda shape: draw_codes(rng, shape, dtype)
     wide = 256 if dtype == "int16" else 1
@@ -72,7 +72,7 @@ def draw(rng, op: str, kind: str, dtype: str, index: int, size: int = 4096, narr
         ratio = [1 / 300, 1 / 140, 270, 500][index // 4 % 4]
     output = (near(f32(scale * f32(ratio * loss)), kind), zero())
     attributes, output_dtype = {}, dtype
-    if op == "requantize" and index % 4 == 2 and not narrow:
+    if op == "requantize" and index % 4 == 2:
         output_dtype = {"int8": "int16", "int16": "int8"}[dtype]
         output = (near(f32(scale * f32(ratio * loss)) * (1 / 256 if dtype == "int8" else 256), kind), draw_zero(rng, output_dtype))
     inputs = [(every, scale, zero())]

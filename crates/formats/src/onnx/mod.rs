@@ -1,8 +1,8 @@
 //! ONNX: the protobuf messages of `onnx.proto` (IR versions up to 14), read and written.
 //!
 //! [`read`](read()) checks what a reader of the structures relies on (a graph, an operator set, tensors whose bytes fill their
-//! shape, names that are defined once and before they are read); [`write()`] gives the same bytes for the same [`Model`]. Not here:
-//! operators, shape inference, opening external data files, text formats.
+//! shape, names that are defined once and before they are read); [`write()`] gives the same bytes for the same [`Model`]. Not
+//! here: operators, shape inference, opening external data files, text formats.
 //!
 //! ```
 //! use qat_formats::onnx::{self, DataType, Graph, Model, Node, OperatorSetId, ValueInfo};

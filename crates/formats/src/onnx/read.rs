@@ -2,8 +2,8 @@
 //!
 //! Protobuf decoding refuses lengths that leave the buffer and messages nested deeper than 100. Beyond that, every tensor's
 //! elements must fill its shape, so that a reader may index by shape without checking again, and every name is defined once and
-//! before it is read, so that a reader may go through the nodes in their order. Protobuf carries no checksum: a changed byte inside
-//! a weight is read as another weight.
+//! before it is read, so that a reader may go through the nodes in their order. Protobuf carries no checksum: a changed byte
+//! inside a weight is read as another weight.
 
 use prost::Message;
 use thiserror::Error;
@@ -143,8 +143,8 @@ pub enum ReadError {
     },
 }
 
-/// Memory that a file may ask for, for each of its bytes. The files of the `onnx` package's tests, which are little but structure,
-/// ask for up to 17 bytes.
+/// Memory that a file may ask for, for each of its bytes. The files of the `onnx` package's tests, which are little but
+/// structure, ask for up to 17 bytes.
 const MEMORY_PER_BYTE: usize = 32;
 
 /// Memory that any file may ask for, so that one that is cut short near its start is told so.
@@ -165,8 +165,8 @@ const MEMORY_AT_LEAST: usize = 4096;
 ///
 /// # Errors
 ///
-/// [`ReadError`] for bytes that are no ONNX model, are cut short, or contradict themselves, and for a model that takes more than 32
-/// bytes of memory for each of the file's.
+/// [`ReadError`] for bytes that are no ONNX model, are cut short, or contradict themselves, and for a model that takes more
+/// than 32 bytes of memory for each of the file's.
 pub fn read(bytes: &[u8]) -> Result<Model, ReadError> {
     let length = bytes.len();
     let (limit, found) = (length.saturating_mul(MEMORY_PER_BYTE).saturating_add(MEMORY_AT_LEAST), memory(bytes));

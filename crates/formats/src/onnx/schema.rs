@@ -308,8 +308,8 @@ pub struct Tensor {
     /// Elements of [`DataType::Float`], and pairs of [`DataType::Complex64`].
     #[prost(float, repeated, packed = "true", tag = "4")]
     pub float_data: Vec<f32>,
-    /// Elements of 32 bits and fewer other than [`DataType::Float`], one to a number; 16-bit floats as their bits; elements of fewer
-    /// than 8 bits packed as in `raw_data`, a byte to a number.
+    /// Elements of 32 bits and fewer other than [`DataType::Float`], one to a number; 16-bit floats as their bits; elements of
+    /// fewer than 8 bits packed as in `raw_data`, a byte to a number.
     #[prost(int32, repeated, packed = "true", tag = "5")]
     pub int32_data: Vec<i32>,
     /// Elements of [`DataType::String`].
@@ -373,8 +373,8 @@ impl Tensor {
         dims.into_iter().try_fold(1, usize::checked_mul)
     }
 
-    /// Elements of a [`DataType::Float`] tensor, or of a [`DataType::Float16`] or [`DataType::Bfloat16`] one, widened exactly, from
-    /// whichever field has them; `None` for other types and for external data.
+    /// Elements of a [`DataType::Float`] tensor, or of a [`DataType::Float16`] or [`DataType::Bfloat16`] one, widened exactly,
+    /// from whichever field has them; `None` for other types and for external data.
     pub fn to_f32s(&self) -> Option<Vec<f32>> {
         let data_type = self.element_type()?;
         if self.is_external() {

@@ -113,10 +113,10 @@ pub enum CheckError {
 /// * All indices refer to something; only an operator's optional inputs may be −1.
 /// * Sizes are not negative; a constant's bytes fill its shape, unless its elements vary in length, are stored sparsely or have a
 ///   type without a name here.
-/// * There are as many zero points as scales, or none; one scale, or as many as the quantized dimension is long; as many lowest as
-///   highest values.
-/// * A tensor has one origin: a constant, an input of the subgraph, a variable, or one operator, which stands before all that read
-///   it. Hence there are no cycles. A tensor without elements, but with a buffer, needs no origin.
+/// * There are as many zero points as scales, or none; one scale, or as many as the quantized dimension is long; as many lowest
+///   as highest values.
+/// * A tensor has one origin: a constant, an input of the subgraph, a variable, or one operator, which stands before all that
+///   read it. Hence there are no cycles. A tensor without elements, but with a buffer, needs no origin.
 /// * Signatures have names of their own, and so have the inputs and the outputs of each. Tensors need none.
 ///
 /// # Errors
@@ -187,8 +187,8 @@ fn check_subgraph(model: &Model, subgraph: &SubGraph, path: &str) -> Result<(), 
         check_tensor(model, tensor, &format!("{path}.tensors[{index}]"))?;
     }
     let count = subgraph.tensors.len();
-    // Constants have their elements from the file and from nowhere else. Variables have some before the first operator runs, and may
-    // be given others; a tensor without elements needs nobody to define it.
+    // Constants have their elements from the file and from nowhere else. Variables have some before the first operator runs,
+    // and may be given others; a tensor without elements needs nobody to define it.
     let mut taken: Vec<bool> = subgraph.tensors.iter().map(|tensor| is_constant(model, tensor)).collect();
     let ready = |tensor: &Tensor| tensor.is_variable || tensor.buffer != 0 && tensor.element_count() == Some(0);
     let ready: Vec<bool> = subgraph.tensors.iter().map(ready).collect();

@@ -68,7 +68,9 @@ macro_rules! builtin_options {
                     return Ok(Self::Unread { table: number, slots });
                 }
                 Ok(match number {
-                    $($number => Self::$variant($name { $($field: Field::read(table, $slot, stringify!($field), $default)?,)* }),)*
+                    $($number => Self::$variant($name {
+                        $($field: Field::read(table, $slot, stringify!($field), $default)?,)*
+                    }),)*
                     $($empty_number => Self::$empty_variant,)*
                     _ => Self::Unread { table: number, slots },
                 })
