@@ -7,7 +7,9 @@ mod models;
 use std::collections::{HashMap, HashSet};
 
 use models::{Builder, Clamp, Draw, Window, averages, chain, exact, operations, residual};
-use qat_export::{ActivationCodes, ExportError, Form, Interface, OnnxOptions, WeightCodes, onnx_obstacles, to_onnx, write_onnx};
+use qat_export::{
+    ActivationCodes, ExportError, Interface, OnnxForm as Form, OnnxOptions, WeightCodes, onnx_obstacles, to_onnx, write_onnx,
+};
 use qat_formats::onnx::{DataType, DimensionValue, Graph, Model, Node, Tensor, read, write};
 use qat_runtime::{CodeType, Function, IntegerModel, Op, Rules, WeightBits};
 

@@ -115,6 +115,20 @@ fn int8_activations_equal_onnx_runtime_where_it_takes_them() {
 }
 
 #[test]
+fn int8_activations_fuse_where_the_session_takes_them() {
+    let Some(peer) = Peer::new(&["--int8-allowed", "--near", "3"]) else { return };
+    let options = OnnxOptions { activation: ActivationCodes::Int8, ..Default::default() };
+    for seed in 0..3 {
+        peer.add(&format!("residual-{seed}"), &residual(seed), seed, &options);
+        peer.add(&format!("averages-{seed}"), &averages(seed), seed, &options);
+    }
+    for (name, model) in operations(29, Draw::int8(Rules::OnnxRuntime)) {
+        peer.add(name, &model, 29, &options);
+    }
+    peer.compare();
+}
+
+#[test]
 fn every_operation_equals_onnx_runtime() {
     let Some(peer) = Peer::new(&[]) else { return };
     let all = [("random", Scales::Random), ("ties", Scales::Ties), ("saturating", Scales::Saturating)];
