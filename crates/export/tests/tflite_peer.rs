@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use models::{Draw, Random, Scales, exact, input_codes, mlp, operations, residual};
 use peers::{Array, Peer, compare};
-use qat_export::{Edges, TfliteOptions, tflite_axes, tflite_obstacles, with_rules, write_tflite};
+use qat_export::{Edges, TfliteOptions, read_tflite, tflite_axes, tflite_obstacles, with_rules, write_tflite};
 use qat_runtime::{CodeType, Codes, IntegerModel, WeightBits};
 
 const SAMPLES: usize = 24;
@@ -178,4 +178,60 @@ fn whole_networks() {
             equal(peer, &cases, &TfliteOptions::default(), &["--resize"]);
         }
     }
+}
+
+/// Files of other tools, in the folder that `QAT_TFLITE_FILES` names: those that are read equal every runtime that runs them.
+#[test]
+fn files_of_other_tools() {
+    let Some(folder) = std::env::var_os("QAT_TFLITE_FILES") else {
+        println!("skipped: QAT_TFLITE_FILES names no folder");
+        return;
+    };
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "tflite"));
+    files.sort();
+    let mut failures = Vec::new();
+    for peer in Peer::ALL {
+        let Some(python) = peer.python() else { continue };
+        let (mut jobs, mut expected) = (Vec::new(), Vec::new());
+        for path in &files {
+            let model = match read_tflite(path, peer.rules()) {
+                Ok(model) => model,
+                Err(error) => {
+                    println!("{peer:?}: {error}");
+                    continue;
+                }
+            };
+            let edges = float_edges(path, &model);
+            let samples = if model.input_info().elements().unwrap() > 50_000 { 1 } else { 16 };
+            let codes = input_codes(&model, samples, &mut Random(9));
+            let shape = [&[samples], model.input_info().shape.as_slice()].concat();
+            if let Some(edges) = edges {
+                println!("{peer:?}: {}: {edges}", path.display());
+                continue;
+            }
+            jobs.push((path.clone(), Array::codes(codes.view(), &shape)));
+            expected.push(model.run(&codes).unwrap());
+        }
+        for (((path, _), expected), result) in jobs.iter().zip(&expected).zip(peer.run_all(&python, &jobs, &[])) {
+            let name = format!("{peer:?} {}", path.file_name().unwrap().display());
+            match result {
+                Ok(found) => {
+                    if compare(&name, expected, &found) != (0, 0) {
+                        failures.push(name);
+                    }
+                }
+                Err(reason) => println!("{name} refused: {reason}"),
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Why a file is not fed with codes: its input or output is float.
+fn float_edges(path: &std::path::Path, _: &IntegerModel) -> Option<&'static str> {
+    let file = qat_formats::tflite::read(&std::fs::read(path).unwrap()).unwrap();
+    let graph = &file.subgraphs[0];
+    let is_float = |tensor: i32| graph.tensors[tensor as usize].r#type == qat_formats::tflite::TensorType::FLOAT32;
+    (is_float(graph.inputs[0]) || is_float(graph.outputs[0])).then_some("float at an edge")
 }
