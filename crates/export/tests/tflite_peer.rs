@@ -3,12 +3,13 @@
 mod models;
 mod peers;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use models::{Draw, Random, Scales, exact, input_codes, mlp, operations, residual};
 use peers::{Array, Peer, compare};
 use qat_export::{Edges, TfliteOptions, read_tflite, tflite_axes, tflite_obstacles, with_rules, write_tflite};
-use qat_runtime::{CodeType, Codes, IntegerModel, WeightBits};
+use qat_formats::tflite::TensorType;
+use qat_runtime::{CodeType, Codes, IntegerModel, ValueInfo, WeightBits, dequantize};
 
 const SAMPLES: usize = 24;
 
@@ -202,22 +203,32 @@ fn files_of_other_tools() {
                     continue;
                 }
             };
-            let edges = float_edges(path, &model);
-            let samples = if model.input_info().elements().unwrap() > 50_000 { 1 } else { 16 };
+            let (x, y) = (model.input_info(), model.output_info());
+            let samples = if x.elements().unwrap() > 50_000 { 1 } else { 16 };
             let codes = input_codes(&model, samples, &mut Random(9));
-            let shape = [&[samples], model.input_info().shape.as_slice()].concat();
-            if let Some(edges) = edges {
-                println!("{peer:?}: {}: {edges}", path.display());
-                continue;
-            }
-            jobs.push((path.clone(), Array::codes(codes.view(), &shape)));
-            expected.push(model.run(&codes).unwrap());
+            let shape = [&[samples], x.shape.as_slice()].concat();
+            let real = |codes: &Codes, info: &ValueInfo| -> Vec<f32> {
+                codes.to_i32s().into_iter().map(|code| dequantize(code, info.qparams)).collect()
+            };
+            let [input, output] = edge_types(path);
+            let input = match input {
+                TensorType::FLOAT32 => Array::floats(&real(&codes, x), &shape),
+                _ => Array::codes(codes.view(), &shape),
+            };
+            jobs.push((path.clone(), input));
+            let found = model.run(&codes).unwrap();
+            let reals = (output == TensorType::FLOAT32).then(|| real(&found, y));
+            expected.push((found, reals));
         }
         for (((path, _), expected), result) in jobs.iter().zip(&expected).zip(peer.run_all(&python, &jobs, &[])) {
             let name = format!("{peer:?} {}", path.file_name().unwrap().display());
             match result {
                 Ok(found) => {
-                    if compare(&name, expected, &found) != (0, 0) {
+                    let is_equal = match &expected.1 {
+                        Some(reals) => found.reals() == *reals,
+                        None => compare(&name, &expected.0, &found) == (0, 0),
+                    };
+                    if !is_equal {
                         failures.push(name);
                     }
                 }
@@ -228,10 +239,9 @@ fn files_of_other_tools() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Why a file is not fed with codes: its input or output is float.
-fn float_edges(path: &std::path::Path, _: &IntegerModel) -> Option<&'static str> {
+/// Types of a file's input and output.
+fn edge_types(path: &Path) -> [TensorType; 2] {
     let file = qat_formats::tflite::read(&std::fs::read(path).unwrap()).unwrap();
     let graph = &file.subgraphs[0];
-    let is_float = |tensor: i32| graph.tensors[tensor as usize].r#type == qat_formats::tflite::TensorType::FLOAT32;
-    (is_float(graph.inputs[0]) || is_float(graph.outputs[0])).then_some("float at an edge")
+    [graph.inputs[0], graph.outputs[0]].map(|tensor| graph.tensors[tensor as usize].r#type)
 }
