@@ -13,7 +13,7 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor, activation::relu, module::adaptive_avg_pool2d};
 use qat::{Mode, QConfig, QatModel, graph};
-use qat_export::convert;
+use qat_export::{Target, convert};
 
 /// Convolution, batch norm and perhaps a relu.
 #[derive(Module, Debug)]
@@ -108,7 +108,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let model = model.valid();
-    let integers = convert(&model)?;
+    let integers = convert(&model, Target::Onnx)?;
     let codes = integers.run(&integers.quantize_input(&images.to_data().try_to_vec::<f32>()?))?;
     let real = integers.dequantize_output(&codes);
     let simulated: Vec<f32> = model.forward::<4, 2>(images.clone()).into_data().try_to_vec()?;

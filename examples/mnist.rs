@@ -11,7 +11,7 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, activation::relu, module::adaptive_avg_pool2d};
 use burn::train::Interrupter;
 use qat::{QConfig, Scheme};
-use qat_export::{OnnxOptions, convert, write_onnx, write_safetensors};
+use qat_export::{OnnxOptions, Target, convert, write_onnx, write_safetensors};
 use qat_runtime::Engine;
 use qat_train::data::{Split, resolve};
 use qat_train::recipe::{Goal, Setting, train};
@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let quantized = trained.quantized.ok_or("the goal was a quantized model")?;
 
     // From here on there are only integers.
-    let integers = convert(&quantized.model)?;
+    let integers = convert(&quantized.model, Target::Onnx)?;
     write_safetensors(&integers, &run.integer_model())?;
     write_onnx(&integers, &OnnxOptions::default(), &run.onnx_model())?;
 

@@ -3,7 +3,10 @@
     python check_fusion.py MODEL.onnx [--int8-allowed]
 
 Optimises the file as a default session does (ORT_ENABLE_ALL) and lists the operators of the result. Exit code 1, with the nodes
-listed, if a convolution, matrix product, addition or pool among them computes on floats.
+listed, if a convolution, matrix product, addition, multiplication, pool, concatenation, sigmoid, softmax or leaky relu among them
+computes on floats. ONNX Runtime has no
+integer kernel for ConvTranspose, Sub, ReduceMean, Tanh, HardSwish (which it computes as a HardSigmoid and a Mul) and Gelu; these
+are float islands between a DequantizeLinear and a QuantizeLinear in every file.
 """
 
 import argparse
@@ -18,13 +21,17 @@ from onnx import TensorProto
 
 # Operators of layers. The float form and, for pools, the integer form have one name, so the type of the first input decides.
 LAYERS = {
-    *("Add", "Mul", "Sub", "Sum"),
+    *("Add", "Mul", "Sum"),
     *("Conv", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul"),
     *("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"),
+    *("Concat", "LeakyRelu", "Sigmoid", "Softmax"),
 }
+# Matrix products of integers whose result is float: the layer's output was not quantized with it.
+HALF_FUSED = {"ConvInteger", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat"}
 # Operators whose output has the type of their first input.
 SAME_TYPE = {
     *("Clip", "GlobalMaxPool", "MaxPool", "NhwcMaxPool", "Relu"),
+    *("Concat", "Expand", "Gather", "Pad", "Resize", "Slice", "Split"),
     *("Flatten", "Identity", "ReorderInput", "ReorderOutput", "Reshape", "Squeeze", "Transpose", "Unsqueeze"),
 }
 
@@ -45,7 +52,7 @@ def optimised(path, int8_allowed):
 def is_float(node, types):
     """Whether the output of node is a float tensor, given the types of the tensors before it."""
     op_type = node.op_type
-    if op_type == "QuantizeLinear" or op_type.startswith("QLinear"):
+    if op_type in ("QuantizeLinear", "Shape") or op_type.startswith("QLinear"):
         return False
     if op_type == "QGemm":
         # Inputs 7 and 8 are the output's scale and zero point; without them the result is float.
@@ -55,22 +62,29 @@ def is_float(node, types):
     return True
 
 
+def left_in_float(path, int8_allowed):
+    """The layers that compute on floats in the optimised graph of a file, and that graph."""
+    graph = optimised(path, int8_allowed).graph
+    types = {tensor.name: tensor.data_type == TensorProto.FLOAT for tensor in graph.initializer}
+    types.update({value.name: value.type.tensor_type.elem_type == TensorProto.FLOAT for value in graph.input})
+    gates = {node.output[0] for node in graph.node if node.op_type == "HardSigmoid"}
+    left = []
+    for node in graph.node:
+        is_float_layer = node.op_type in LAYERS and types.get(node.input[0], True) and not gates.intersection(node.input)
+        if is_float_layer or node.op_type in HALF_FUSED:
+            left.append(node)
+        for output in node.output:
+            types[output] = is_float(node, types)
+    return left, graph
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--int8-allowed", action="store_true", help="set session.qdqisint8allowed, for int8 activations")
     arguments = parser.parse_args()
 
-    graph = optimised(arguments.model, arguments.int8_allowed).graph
-    types = {tensor.name: tensor.data_type == TensorProto.FLOAT for tensor in graph.initializer}
-    types.update({value.name: value.type.tensor_type.elem_type == TensorProto.FLOAT for value in graph.input})
-    left = []
-    for node in graph.node:
-        if node.op_type in LAYERS and types.get(node.input[0], True):
-            left.append(node)
-        for output in node.output:
-            types[output] = is_float(node, types)
-
+    left, graph = left_in_float(arguments.model, arguments.int8_allowed)
     counts = collections.Counter(f"{node.domain}.{node.op_type}".lstrip(".") for node in graph.node)
     print(f"onnxruntime {ort.__version__}, onnx {onnx.__version__}: {', '.join(f'{n} {op}' for op, n in sorted(counts.items()))}")
     for node in left:

@@ -63,6 +63,8 @@ def expect(p: Weighted, rule: str, acc: np.ndarray) -> np.ndarray:
 def run(engine: str, p: Weighted, rule: str | None, y_shape: tuple) -> np.ndarray:
     """Output codes of an engine in the problem's layout; raises where a rule of integers was computed in float."""
     if not engine.startswith("onnxruntime"):
+        if p.op == "transpose_conv2d" and transpose_conv.is_onnx_only(p):
+            raise weighted_engines.Refused("TFLite has no transposed convolution of this form")
         model = weighted_tflite.build(p, y_shape)
         return weighted_tflite.nchw(weighted_engines.run(engine, model, weighted_tflite.operands(p)))
     operators = engine == "onnxruntime-qop"
@@ -135,6 +137,11 @@ def hexes(array) -> str:
     return np.ascontiguousarray(array).astype(np.asarray(array).dtype.newbyteorder("<")).tobytes().hex() or "-"
 
 
+def is_float_weight(p: Weighted) -> bool:
+    """Whether ONNX Runtime takes the packed weights and computes in float, for which no ONNX file of this workspace has them."""
+    return p.bits < 8 and not p.wide and p.op != "transpose_conv2d"
+
+
 def case(family, p: Weighted) -> tuple:
     """The lines of one golden case and the number of differences between formulas and engines in it."""
     acc = exact_sum(p)
@@ -149,7 +156,7 @@ def case(family, p: Weighted) -> tuple:
     differences, by_codes = 0, {}
     for engine in ENGINES:
         rule = family.rule(engine, p)
-        if rule is None or rule.startswith("~"):
+        if rule is None or rule.startswith("~") or engine == "onnxruntime" and is_float_weight(p):
             continue
         found = run(engine, p, rule, acc.shape).reshape(acc.shape)
         differences += int((found != expect(p, rule, acc)).sum())

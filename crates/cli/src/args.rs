@@ -90,7 +90,7 @@ pub enum Command {
 pub struct Train {
     /// mnist, fashion-mnist, cifar10, or a folder of IDX files or CIFAR-10 records
     pub data: String,
-    /// Network: mlp, lenet or resnet8
+    /// Network: mlp, lenet, resnet8, ds-cnn, lstm or gru
     #[arg(long, value_name = "ZOO")]
     pub model: Option<ZooModel>,
     /// Settings, as a run's run.toml has them; arguments win over it
@@ -102,7 +102,7 @@ pub struct Train {
     /// Epochs with fake quantization; 0 stops after calibration [default: 2]
     #[arg(long, value_name = "N", value_parser = count)]
     pub qat_epochs: Option<usize>,
-    /// Quantization scheme: int8 or int8-per-tensor [default: int8]
+    /// Quantization scheme: int8, int8-per-tensor, w4a8, w2a8 or w8a16 [default: int8]
     #[arg(long, value_name = "S", value_parser = scheme)]
     pub scheme: Option<Scheme>,
     /// Seed of weights, order of images and random numbers [default: 1]
@@ -220,7 +220,7 @@ pub struct ModelArgs {
     /// Run directory, integer .safetensors, or float .bpk together with --model
     #[arg(value_name = "MODEL")]
     pub path: PathBuf,
-    /// Network of a .bpk file: mlp, lenet or resnet8
+    /// Network of a .bpk file: mlp, lenet, resnet8, ds-cnn, lstm or gru
     #[arg(long = "model", value_name = "ZOO")]
     pub zoo: Option<ZooModel>,
 }
@@ -305,7 +305,7 @@ impl TargetName {
 struct Domain(&'static str);
 
 fn scheme(text: &str) -> Result<Scheme, Domain> {
-    scheme_named(text).ok_or(Domain("int8 or int8-per-tensor"))
+    scheme_named(text).ok_or(Domain("int8, int8-per-tensor, w4a8, w2a8 or w8a16"))
 }
 
 fn count(text: &str) -> Result<usize, Domain> {

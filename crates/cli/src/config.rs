@@ -59,7 +59,9 @@ pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> R
                 place: "command line".into(),
                 expected: "--model ZOO".into(),
                 found: "none".into(),
-                hint: Some("name a network with --model mlp, lenet or resnet8, or a file with --config".into()),
+                hint: Some(
+                    "name a network with --model mlp, lenet, resnet8, ds-cnn, lstm or gru, or a file with --config".into(),
+                ),
             });
         }
     };

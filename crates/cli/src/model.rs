@@ -70,7 +70,7 @@ impl Source {
                 place: path.display().to_string(),
                 expected: "--model ZOO, which says what network the parameters belong to".into(),
                 found: "none".into(),
-                hint: Some("name it with --model mlp, lenet or resnet8".into()),
+                hint: Some("name it with --model mlp, lenet, resnet8, ds-cnn, lstm or gru".into()),
             }),
             _ => Err(CliError::Usage {
                 what: "unsupported model",

@@ -31,7 +31,10 @@ fn wrong_usage_is_exit_code_2() {
         (vec!["export", run_folder, "--format", "onnx", "--target", "abacus", "--out", "x"], "one of onnx"),
         (vec!["train", "mnist", "--out", "x"], "--model ZOO"),
         (vec!["train", "mnist", "--model", "vgg", "--out", "x"], "mlp, lenet, resnet8"),
-        (vec!["train", "mnist", "--model", "mlp", "--scheme", "w4a4", "--out", "x"], "int8 or int8-per-tensor"),
+        (
+            vec!["train", "mnist", "--model", "mlp", "--scheme", "w4a4", "--out", "x"],
+            "int8, int8-per-tensor, w4a8, w2a8 or w8a16",
+        ),
         (vec!["train", "mnist", "--model", "mlp", "--seed", "9223372036854775808", "--out", "x"], "below 2^63"),
         (vec!["train", "mnist", "--model", "mlp", "--epochs", "many", "--out", "x"], "whole number"),
         (vec!["run", run_folder, "--input", "x.npy", "--output", "y.npy", "--mode", "float", "--codes"], "--mode integer"),

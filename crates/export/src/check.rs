@@ -1,10 +1,11 @@
 //! What stands in the way of integers, before any training.
 
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Int, Tensor};
 use qat::graph::Dim;
-use qat::{GraphError, Mode, QatModel};
+use qat::{GraphError, Mode, QatLayer, QatModel};
 
-use crate::convert::{ConvertError, convert};
+use crate::convert::{ConvertError, attempt};
+use crate::target::Target;
 
 /// Why a prepared model will not convert.
 #[derive(Debug, thiserror::Error)]
@@ -18,39 +19,51 @@ pub enum CheckError {
     Convert(#[from] ConvertError),
 }
 
-/// Calibrates a copy of `model`, as [`QatModel::prepare`] gives it, on a few random samples in `[0, 1]` and converts it.
-///
-/// # Errors
-/// The first obstacle that conversion would meet after training.
-pub fn check(model: &QatModel) -> Result<(), CheckError> {
-    let topology = model.topology();
-    let shape: Vec<usize> = topology.values[topology.input.0]
-        .shape
-        .iter()
-        .map(|dim| match dim {
-            Dim::Batch(times) => SAMPLES * times,
-            Dim::Fixed(size) => *size,
-        })
-        .collect();
-    match *shape {
-        [a, b] => observe(model, [a, b]),
-        [a, b, c] => observe(model, [a, b, c]),
-        [a, b, c, d] => observe(model, [a, b, c, d]),
-        // The model's own layers take nothing else, and conversion says so.
-        _ => Ok(convert(model).map(drop)?),
+/// Calibrates a copy of `model`, as [`QatModel::prepare`] gives it, on a few random samples in `[0, 1]`, converts it for `target`
+/// and lists every obstacle that conversion would meet after training; none where it will convert.
+pub fn check(model: &QatModel, target: Target) -> Vec<CheckError> {
+    // A validation copy has observers of its own, so the original has still seen nothing.
+    let copy = burn::module::Module::valid(model).with_mode(Mode::Observe);
+    observe(&copy);
+    match copy.calibrated() {
+        Ok(calibrated) => attempt(&calibrated, target).1.into_iter().map(CheckError::Convert).collect(),
+        Err(error) => vec![error.into()],
     }
 }
 
 /// Samples in the batch.
 const SAMPLES: usize = 4;
 
-fn observe<const D: usize>(model: &QatModel, shape: [usize; D]) -> Result<(), CheckError> {
-    // A validation copy has observers of its own, so the original has still seen nothing.
-    let copy = burn::module::Module::valid(model).with_mode(Mode::Observe);
-    let device = copy.input.min.val().device();
-    copy.run(Tensor::<D>::random(shape, Distribution::Uniform(0.0, 1.0), &device), |_, _| ());
-    convert(&copy.calibrated()?)?;
-    Ok(())
+/// Runs the model on random samples.
+fn observe(model: &QatModel) {
+    let topology = model.topology();
+    let size = |dim: &Dim| match dim {
+        Dim::Batch(times) => SAMPLES * times,
+        Dim::Fixed(size) => *size,
+    };
+    let shape: Vec<usize> = topology.values[topology.input.0].shape.iter().map(size).collect();
+    let device = model.input.min.val().device();
+    if topology.input_is_indices {
+        let rows = |layer: &QatLayer| match layer {
+            QatLayer::Embedding(embedding) => Some(embedding.weight.val().dims()[0]),
+            _ => None,
+        };
+        let rows = model.layers.iter().filter_map(rows).min().unwrap_or(1);
+        let indices: Vec<i64> = (0..shape.iter().product::<usize>()).map(|index| (index % rows) as i64).collect();
+        let indices = Tensor::<1, Int>::from_ints(&indices[..], &device).reshape([shape[0], shape[1]]);
+        return model.run_indices(indices, |_, _| ());
+    }
+    match *shape {
+        [a, b] => run(model, [a, b], &device),
+        [a, b, c] => run(model, [a, b, c], &device),
+        [a, b, c, d] => run(model, [a, b, c, d], &device),
+        [a, b, c, d, e] => run(model, [a, b, c, d, e], &device),
+        _ => unreachable!("a model's input has rank 2 to 5"),
+    }
+}
+
+fn run<const D: usize>(model: &QatModel, shape: [usize; D], device: &Device) {
+    model.run(Tensor::<D>::random(shape, Distribution::Uniform(0.0, 1.0), device), |_, _| ());
 }
 
 #[cfg(test)]
@@ -75,7 +88,9 @@ mod tests {
     #[test]
     fn an_obstacle_is_named_and_the_model_is_left_alone() {
         let model = prepared(4);
-        let error = check(&model).unwrap_err().to_string();
+        let obstacles = check(&model, Target::Onnx);
+        assert_eq!(obstacles.len(), 1);
+        let error = obstacles[0].to_string();
         assert!(error.contains("an adaptive pool whose output size divides its input"), "{error}");
         assert_eq!(model.input.observed(), None);
         assert_eq!(model.input.mode(), Mode::Float);
@@ -83,6 +98,6 @@ mod tests {
 
     #[test]
     fn a_model_without_obstacles_passes() {
-        check(&prepared(3)).unwrap();
+        assert!(check(&prepared(3), Target::Onnx).is_empty());
     }
 }

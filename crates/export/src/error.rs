@@ -130,6 +130,30 @@ pub enum CheckpointError {
         /// The version of the file.
         found: u64,
     },
+    /// A node refers to a value that is not there.
+    #[error("value index: expected less than {expected}, found {found}")]
+    Index {
+        /// Number of values.
+        expected: usize,
+        /// The index.
+        found: usize,
+    },
+    /// Codes of a type that this version does not know.
+    #[error("codes of value {value:?}: expected int8, int16 or int32, found {found:?}")]
+    CodeType {
+        /// The value.
+        value: String,
+        /// As written in the file.
+        found: String,
+    },
+    /// Weights of a width that this version does not know.
+    #[error("bits of layer {layer:?}: expected 8, 4 or 2, found {found}")]
+    Bits {
+        /// The layer.
+        layer: String,
+        /// As written in the file.
+        found: u8,
+    },
     /// Rules that this version does not know.
     #[error("rules: expected the name of a runtime's arithmetic, as in onnx-runtime, found {found:?}")]
     Rules {

@@ -3,28 +3,37 @@
 //! [`convert`] turns a calibrated [`qat::QatModel`] into a [`qat_runtime::IntegerModel`]; every writer takes the integer model alone
 //! and none looks back at the trained one.
 
+mod c;
 mod check;
 mod convert;
 mod error;
 mod file;
+mod generate;
 mod lower;
 mod names;
 mod obstacle;
 mod onnx;
+mod rust;
 mod safetensors;
+mod scale;
 mod target;
 mod tflite;
 pub mod verify;
 
+pub use c::{COptions, CProgram, c_obstacles, to_c, write_c};
 pub use check::{CheckError, check};
 pub use convert::{ConvertError, convert};
 pub use error::{CheckpointError, ExportError, TfliteError};
 pub use file::{read_file, write_atomically};
 pub use lower::{for_target, with_rules};
 pub use obstacle::Obstacle;
-pub use onnx::{ActivationCodes, OnnxOptions, to_onnx, write_onnx};
+pub use onnx::{
+    ActivationCodes, Form as OnnxForm, Interface, OnnxOptions, WeightCodes, obstacles as onnx_obstacles, to_onnx, write_onnx,
+};
+pub use rust::{rust_obstacles, to_rust, write_rust};
 pub use safetensors::{read_safetensors, write_safetensors};
 pub use target::Target;
 pub use tflite::{
-    Edges, Form, TfliteAxes, TfliteOptions, from_tflite, read_tflite, tflite_axes, tflite_obstacles, to_tflite, write_tflite,
+    Edges, Form as TfliteForm, TfliteAxes, TfliteOptions, from_tflite, read_tflite, tflite_axes, tflite_obstacles, to_tflite,
+    write_tflite,
 };

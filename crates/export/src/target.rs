@@ -31,6 +31,12 @@ impl Target {
         }
     }
 
+    /// The target of a model that none was named for: ONNX, or LiteRT where activations have 16 bits, which ONNX Runtime computes
+    /// in float.
+    pub fn natural(config: &qat::QConfig) -> Self {
+        if config.activation.bits() > 8 { Self::Tflite } else { Self::Onnx }
+    }
+
     /// Whose arithmetic a model for this target follows.
     pub fn rules(self) -> Rules {
         match self {

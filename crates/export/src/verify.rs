@@ -4,6 +4,7 @@
 //! sample by sample and code by code. The answer of a classifier is its highest score, the first of several equal ones. Not here:
 //! reading samples (the `train` crate), running other people's runtimes (`tests/peers`).
 
+use std::collections::BTreeSet;
 use std::num::NonZero;
 use std::thread;
 
@@ -141,14 +142,17 @@ fn quantize_output(output: &ValueInfo, real: f32) -> i32 {
     }
 }
 
-/// Bytes of a model's constants: packed weights and, for each output channel, 4 for the bias and 4 for the multiplier.
+/// Bytes of a model's constants: packed weights and, for each output channel, 4 for the bias and 4 for the multiplier. A layer that is
+/// applied several times counts once.
 pub fn parameter_bytes(model: &IntegerModel) -> u64 {
-    let layers = model.nodes.iter().map(|node| match (node.op.weights(), &node.op) {
+    let mut seen = BTreeSet::new();
+    let layers = model.nodes.iter().filter(|node| node.op.layer().is_some_and(|name| seen.insert(name)));
+    let bytes = layers.map(|node| match (node.op.weights(), &node.op) {
         (Some((weights, channels)), _) => weights.codes.as_bytes().len() + 8 * channels,
         (None, qat_runtime::Op::Gather(gather)) => gather.table.as_bytes().len(),
         _ => 0,
     });
-    layers.sum::<usize>() as u64
+    bytes.sum::<usize>() as u64
 }
 
 #[cfg(test)]
@@ -193,7 +197,7 @@ mod tests {
         let model = QatModel::prepare(&net, [1, 2, 6, 6], &QConfig::int8(), Net::forward).unwrap().with_mode(Mode::Observe);
         model.forward::<4, 2>(batch.clone());
         let model = model.calibrated().unwrap();
-        let integers = crate::convert(&model).unwrap();
+        let integers = crate::convert(&model, crate::Target::Onnx).unwrap();
         (model, integers, batch.into_data().iter().collect())
     }
 

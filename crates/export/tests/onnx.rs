@@ -11,7 +11,9 @@ use qat_export::{ActivationCodes, ExportError, OnnxOptions, to_onnx, write_onnx}
 use qat_formats::onnx::{DataType, DimensionValue, Graph, Model, Node, Tensor, read, write};
 use qat_runtime::{IntegerModel, Op};
 
-const INT8: OnnxOptions = OnnxOptions { activation: ActivationCodes::Int8 };
+fn int8() -> OnnxOptions {
+    OnnxOptions { activation: ActivationCodes::Int8, ..OnnxOptions::default() }
+}
 
 fn graph(model: &IntegerModel, options: &OnnxOptions) -> Graph {
     to_onnx(model, options).unwrap().graph.unwrap()
@@ -113,7 +115,7 @@ fn constants_are_the_models_integers_and_the_bias_scale_is_the_f32_product() {
 #[test]
 fn uint8_zero_points_are_128_above_the_int8_ones() {
     let model = residual(1);
-    let (unsigned, signed) = (graph(&model, &OnnxOptions::default()), graph(&model, &INT8));
+    let (unsigned, signed) = (graph(&model, &OnnxOptions::default()), graph(&model, &int8()));
     let (unsigned, signed) = (constants(&unsigned), constants(&signed));
     for value in &model.values {
         let name = format!("{}/zero_point", value.name);

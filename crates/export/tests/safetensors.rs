@@ -205,7 +205,7 @@ fn hostile_descriptions_are_refused() {
     assert!(matches!(described("onnx-runtime", "fp64"), CheckpointError::Rules { .. }));
     assert!(matches!(described(r#""type":"add""#, r#""type":"xor""#), CheckpointError::Description { .. }));
     assert!(matches!(described(r#""type":"reshape""#, r#""type":"reshape","x":1"#), CheckpointError::Description { .. }));
-    assert!(matches!(described(r#""min":-128"#, r#""min":-32769"#), CheckpointError::Description { .. }));
+    assert!(matches!(described(r#""clamp":[-128"#, r#""clamp":[-32769"#), CheckpointError::Description { .. }));
     assert!(matches!(described(r#""sha256":""#, r#""sha256":"0"#), CheckpointError::Checksum { .. }));
     let groups = format!(r#""groups":{}"#, usize::MAX);
     assert!(matches!(described(r#""groups":1"#, &groups), CheckpointError::Shape { .. }));

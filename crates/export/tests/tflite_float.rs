@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf};
 
 use models::{Draw, Random, input_codes, operations};
 use peers::{Array, Peer, shared};
-use qat_export::{Form, TfliteOptions, read_tflite, tflite_axes, tflite_obstacles, with_rules, write_tflite};
+use qat_export::{TfliteForm as Form, TfliteOptions, read_tflite, tflite_axes, tflite_obstacles, with_rules, write_tflite};
 use qat_runtime::{CodeType, Codes, IntegerModel, Op, Rules, ValueInfo, dequantize};
 
 const FORMS: [Form; 2] = [Form::DynamicRange, Form::Float16];

@@ -1,5 +1,8 @@
 //! Reads a file made by Python's onnx 1.22.0 (`data/make_python_onnx.py`) and writes it back byte for byte.
 
+use std::path::Path;
+use std::process::Command;
+
 use qat_formats::onnx::{self, DataType, DimensionValue};
 
 const FILE: &[u8] = include_bytes!("data/python.onnx");
@@ -49,4 +52,48 @@ fn every_truncation_of_a_python_file_inside_its_graph_is_refused() {
     for length in 0..FILE.len() - 64 {
         assert!(onnx::read(&FILE[..length]).is_err(), "a prefix of {length} of {} bytes was read", FILE.len());
     }
+}
+
+/// The models of the `onnx` package's own tests, one for each case of each operator, and the tensors of those that quantize.
+/// Needs `QAT_PYTHON`.
+#[test]
+fn every_node_test_of_the_onnx_package_is_read() {
+    let Some(python) = std::env::var_os("QAT_PYTHON") else {
+        eprintln!("skipped: QAT_PYTHON is not set");
+        return;
+    };
+    let script = "import onnx, os; print(os.path.join(os.path.dirname(onnx.__file__), 'backend/test/data'))";
+    let output = Command::new(python).args(["-c", script]).output().expect("python runs");
+    let root = String::from_utf8(output.stdout).unwrap();
+    let (mut models, mut tensors) = (0, 0);
+    for suite in ["node", "simple"] {
+        for case in std::fs::read_dir(Path::new(root.trim()).join(suite)).expect("onnx 1.22.0 has its test data") {
+            let case = case.unwrap().path();
+            let bytes = std::fs::read(case.join("model.onnx")).unwrap();
+            let model = onnx::read(&bytes).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
+            // Some hold NaN, which no model equals; the bytes are compared.
+            let written = onnx::write(&model);
+            assert_eq!(onnx::write(&onnx::read(&written).unwrap()), written, "{}", case.display());
+            models += 1;
+            let name = case.file_name().unwrap().to_str().unwrap();
+            if !["quantize", "qlinear", "integer"].iter().any(|part| name.contains(part)) {
+                continue;
+            }
+            for file in std::fs::read_dir(case.join("test_data_set_0")).unwrap() {
+                let path = file.unwrap().path();
+                let tensor = onnx::read_tensor(&std::fs::read(&path).unwrap());
+                let tensor = tensor.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                let count = tensor.element_count().unwrap();
+                let integers = tensor.to_i64s().map(|elements| elements.len());
+                let floats = tensor.to_f32s().map(|elements| elements.len());
+                let narrow_float = [DataType::Float8E4m3fn, DataType::Float8E5m2, DataType::Float4E2m1];
+                match tensor.element_type().unwrap() {
+                    element_type if narrow_float.contains(&element_type) => assert_eq!((integers, floats), (None, None)),
+                    _ => assert_eq!(integers.or(floats), Some(count), "{}", path.display()),
+                }
+                tensors += 1;
+            }
+        }
+    }
+    assert!(models > 1000 && tensors > 100, "{models} models, {tensors} tensors");
 }

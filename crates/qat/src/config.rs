@@ -12,7 +12,7 @@ pub struct QConfig {
     pub weight: IntegerFormat,
     /// How many weights share a scale. Default: one scale for each output channel.
     pub weight_granularity: Granularity,
-    /// Codes of activations, affine, one scale for each tensor. Default: int8.
+    /// Codes of activations, one scale for each tensor; affine, of 16 bits symmetric. Default: int8.
     pub activation: IntegerFormat,
     /// How activation ranges are found during calibration. Default: the extremes of all batches.
     pub observer: ObserverKind,
@@ -33,6 +33,21 @@ impl QConfig {
     pub fn int8_per_tensor() -> Self {
         Self { weight_granularity: Granularity::PerTensor, ..Self::int8() }
     }
+
+    /// As [`QConfig::int8`], with weights of 4 bits, −7…7.
+    pub fn w4a8() -> Self {
+        Self { weight: IntegerFormat::INT4_NARROW, ..Self::int8() }
+    }
+
+    /// As [`QConfig::int8`], with weights of 2 bits, −1…1.
+    pub fn w2a8() -> Self {
+        Self { weight: IntegerFormat::INT2_NARROW, ..Self::int8() }
+    }
+
+    /// As [`QConfig::int8`], with symmetric activations of 16 bits.
+    pub fn w8a16() -> Self {
+        Self { activation: IntegerFormat::INT16, ..Self::int8() }
+    }
 }
 
 impl Default for QConfig {
@@ -49,17 +64,32 @@ pub enum Scheme {
     Int8,
     /// [`QConfig::int8_per_tensor`].
     Int8PerTensor,
+    /// [`QConfig::w4a8`].
+    W4a8,
+    /// [`QConfig::w2a8`].
+    W2a8,
+    /// [`QConfig::w8a16`].
+    W8a16,
 }
 
 impl Scheme {
     /// All schemes, by their short names.
-    pub const NAMES: [(&'static str, Self); 2] = [("int8", Self::Int8), ("int8-per-tensor", Self::Int8PerTensor)];
+    pub const NAMES: [(&'static str, Self); 5] = [
+        ("int8", Self::Int8),
+        ("int8-per-tensor", Self::Int8PerTensor),
+        ("w4a8", Self::W4a8),
+        ("w2a8", Self::W2a8),
+        ("w8a16", Self::W8a16),
+    ];
 
     /// The short name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Int8 => "int8",
             Self::Int8PerTensor => "int8-per-tensor",
+            Self::W4a8 => "w4a8",
+            Self::W2a8 => "w2a8",
+            Self::W8a16 => "w8a16",
         }
     }
 
@@ -68,6 +98,9 @@ impl Scheme {
         match self {
             Self::Int8 => QConfig::int8(),
             Self::Int8PerTensor => QConfig::int8_per_tensor(),
+            Self::W4a8 => QConfig::w4a8(),
+            Self::W2a8 => QConfig::w2a8(),
+            Self::W8a16 => QConfig::w8a16(),
         }
     }
 }

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::qparams::MIN_SCALE;
+
 /// Which codes of an integer type are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -14,10 +16,10 @@ pub enum CodeRange {
     Narrow,
 }
 
-/// A signed integer format of 2 to 8 bits.
+/// A signed integer format: 2 to 8 bits, or 16 bits for activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IntegerFormat {
-    /// Number of bits, in `[2, 8]`.
+    /// Number of bits: 2 to 8, or 16.
     bits: u8,
     /// Which codes are used.
     range: CodeRange,
@@ -28,6 +30,12 @@ impl IntegerFormat {
     pub const INT8: Self = Self { bits: 8, range: CodeRange::Full };
     /// int8 in −127…127, as weights use it.
     pub const INT8_NARROW: Self = Self { bits: 8, range: CodeRange::Narrow };
+    /// −7…7, for weights.
+    pub const INT4_NARROW: Self = Self { bits: 4, range: CodeRange::Narrow };
+    /// −1…1, for weights.
+    pub const INT2_NARROW: Self = Self { bits: 2, range: CodeRange::Narrow };
+    /// int16 with all codes, for activations; their zero point is 0.
+    pub const INT16: Self = Self { bits: 16, range: CodeRange::Full };
 
     /// Lowest code.
     pub fn quant_min(self) -> i32 {
@@ -47,9 +55,26 @@ impl IntegerFormat {
         self.quant_max() - self.quant_min()
     }
 
-    /// Number of bits, in `[2, 8]`.
+    /// Number of bits: 2 to 8, or 16.
     pub fn bits(self) -> u8 {
         self.bits
+    }
+
+    /// The same bits with other codes.
+    pub fn with_range(self, range: CodeRange) -> Self {
+        Self { range, ..self }
+    }
+
+    /// Whether activations of this format have the zero point 0: those of 16 bits do, as TFLite's and everybody's kernels of 16 by
+    /// 8 bits ask for it.
+    pub fn is_symmetric(self) -> bool {
+        self.bits > 8
+    }
+
+    /// The smallest scale that a tensor of this format may have: 2⁻²⁰, and 2⁻²⁸ for 16 bits, whose 256 times finer steps cover
+    /// the same range.
+    pub fn min_scale(self) -> f32 {
+        if self.bits > 8 { MIN_SCALE / 256.0 } else { MIN_SCALE }
     }
 }
 
@@ -72,5 +97,13 @@ mod tests {
         assert_eq!((IntegerFormat::INT8.quant_min(), IntegerFormat::INT8.quant_max()), (-128, 127));
         assert_eq!((IntegerFormat::INT8_NARROW.quant_min(), IntegerFormat::INT8_NARROW.quant_max()), (-127, 127));
         assert_eq!(IntegerFormat::INT8.steps(), 255);
+    }
+
+    #[test]
+    fn other_codes() {
+        assert_eq!((IntegerFormat::INT4_NARROW.quant_min(), IntegerFormat::INT4_NARROW.quant_max()), (-7, 7));
+        assert_eq!((IntegerFormat::INT2_NARROW.quant_min(), IntegerFormat::INT2_NARROW.quant_max()), (-1, 1));
+        assert_eq!((IntegerFormat::INT16.quant_min(), IntegerFormat::INT16.quant_max()), (-32768, 32767));
+        assert!(IntegerFormat::INT16.is_symmetric() && !IntegerFormat::INT8.is_symmetric());
     }
 }

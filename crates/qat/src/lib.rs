@@ -34,6 +34,7 @@
 //! ```
 
 pub mod analysis;
+mod clamp;
 mod config;
 mod device;
 pub mod fake_quantize;
@@ -45,9 +46,10 @@ mod observer;
 mod qparams;
 mod tensor;
 
+pub use clamp::Clamp;
 pub use config::{QConfig, Scheme};
 pub use device::{DeviceError, DeviceName};
-pub use fake_quantize::{FakeQuantize, Mode, RangeSign};
+pub use fake_quantize::{FakeQuantize, Mode, RangeSign, RangeSource};
 pub use format::{CodeRange, Granularity, IntegerFormat};
 pub use graph::GraphError;
 pub use model::{Activation, QatLayer, QatModel, Step, Topology};

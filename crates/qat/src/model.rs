@@ -9,14 +9,20 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, Param, RunningState};
 use burn::nn::{BatchNorm, BatchNormConfig};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::clamp::Clamp;
 use crate::config::QConfig;
-use crate::fake_quantize::{FakeQuantize, Mode};
-use crate::graph::{self, Constant, ConstantId, Graph, GraphError, Grid, Op, Placement, QuantizerSite, Value, ValueId};
+use crate::fake_quantize::{FakeQuantize, Mode, RangeSource};
+use crate::format::IntegerFormat;
+use crate::graph::{
+    self, Constant, ConstantId, Graph, GraphError, Grid, Node, Op, Placement, QuantizerSite, Transposed, Value, ValueId,
+};
 use crate::nn::{
-    QuantAdaptiveAvgPool2d, QuantAdd, QuantAvgPool2d, QuantConv2d, QuantConv2dConfig, QuantLinear, QuantLinearConfig,
-    QuantMaxPool2d, QuantRelu, QuantReshape,
+    QuantAdaptiveAvgPool2d, QuantAdd, QuantAvgPool2d, QuantClamp, QuantConcat, QuantConstant, QuantConv2d, QuantConv2dConfig,
+    QuantConvTranspose2d, QuantConvTranspose2dConfig, QuantEmbedding, QuantLinear, QuantLinearConfig, QuantMatMul,
+    QuantMaxPool2d, QuantMean, QuantMul, QuantPad, QuantReshape, QuantResizeNearest, QuantSlice, QuantSoftmax, QuantSub,
+    QuantTranspose, QuantUnary, QuantizedWeight,
 };
 use crate::tensor::QuantTensor;
 
@@ -26,27 +32,57 @@ use crate::tensor::QuantTensor;
 pub enum QatLayer {
     /// Convolution, with batch norm where there was one.
     Conv2d(QuantConv2d),
+    /// Transposed convolution, with batch norm where there was one.
+    ConvTranspose2d(QuantConvTranspose2d),
     /// Linear layer.
     Linear(QuantLinear),
+    /// Matrix product of two activations.
+    MatMul(QuantMatMul),
     /// Sum of two activations.
     Add(QuantAdd),
+    /// Difference of two activations.
+    Sub(QuantSub),
+    /// Element-wise product of two activations.
+    Mul(QuantMul),
+    /// Concatenation.
+    Concat(QuantConcat),
     /// Max pooling.
     MaxPool2d(QuantMaxPool2d),
     /// Average pooling.
     AvgPool2d(QuantAvgPool2d),
     /// Average pooling to a size.
     AdaptiveAvgPool2d(QuantAdaptiveAvgPool2d),
-    /// A relu of its own.
-    Relu(QuantRelu),
+    /// Mean over axes.
+    Mean(QuantMean),
+    /// A function of each element.
+    Unary(QuantUnary),
+    /// Softmax over the last axis.
+    Softmax(QuantSoftmax),
+    /// A relu or clamp of its own.
+    Clamp(QuantClamp),
     /// Reshape.
     Reshape(QuantReshape),
+    /// Axes in another order.
+    Transpose(QuantTranspose),
+    /// Zeros around a sample.
+    Pad(QuantPad),
+    /// A box of a sample.
+    Slice(QuantSlice),
+    /// Nearest-neighbour resize.
+    ResizeNearest(QuantResizeNearest),
+    /// Rows of a table by their indices.
+    Embedding(QuantEmbedding),
+    /// A constant.
+    Constant(QuantConstant),
 }
 
-/// Where a layer stands in the model.
+/// One application of a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// Unique in the model, as in `blocks.0.conv1`.
     pub name: String,
+    /// Index of the layer in [`QatModel::layers`]; a layer with shared weights has several steps.
+    pub layer: usize,
     /// Operands, in order.
     pub inputs: Vec<ValueId>,
     /// The activation it defines.
@@ -68,22 +104,31 @@ struct Sources {
 /// What does not change in training: the order of layers and the shapes between them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Topology {
-    /// One for each layer, in execution order.
+    /// In execution order.
     pub steps: Vec<Step>,
     /// All activations.
     pub values: Vec<Value>,
     /// What the caller supplies.
     pub input: ValueId,
+    /// Whether that is indices into an embedding's table instead of real numbers.
+    pub input_is_indices: bool,
     /// What the caller receives.
     pub output: ValueId,
+}
+
+impl Topology {
+    /// The steps that read `value`.
+    pub fn readers(&self, value: ValueId) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(move |step| step.inputs.contains(&value))
+    }
 }
 
 /// A model with quantizers in place.
 #[derive(Module, Debug)]
 pub struct QatModel {
-    /// The grid of the input; its range is fixed once calibrated.
+    /// The grid of the input; its range is fixed once calibrated. Of no use where the input is indices.
     pub input: FakeQuantize,
-    /// In execution order.
+    /// In the order in which they are first applied.
     pub layers: Vec<QatLayer>,
     #[module(skip)]
     topology: Arc<Topology>,
@@ -98,6 +143,36 @@ pub enum Activation {
     Rank3(QuantTensor<3>),
     /// `[N, C, H, W]`.
     Rank4(QuantTensor<4>),
+    /// Five dimensions, the batch first.
+    Rank5(QuantTensor<5>),
+    /// Indices `[N, T]` into an embedding's table.
+    Indices(Tensor<2, Int>),
+}
+
+/// The same expression of an activation of whatever rank.
+macro_rules! each_rank {
+    ($activation:expr, $x:ident => $body:expr) => {
+        match $activation {
+            Activation::Rank2($x) => $body,
+            Activation::Rank3($x) => $body,
+            Activation::Rank4($x) => $body,
+            Activation::Rank5($x) => $body,
+            Activation::Indices(_) => panic!("real numbers were expected, found indices"),
+        }
+    };
+}
+
+/// The same, for an expression that keeps the rank.
+macro_rules! map_rank {
+    ($activation:expr, $x:ident => $body:expr) => {
+        match $activation {
+            Activation::Rank2($x) => Activation::Rank2($body),
+            Activation::Rank3($x) => Activation::Rank3($body),
+            Activation::Rank4($x) => Activation::Rank4($body),
+            Activation::Rank5($x) => Activation::Rank5($body),
+            Activation::Indices(_) => panic!("real numbers were expected, found indices"),
+        }
+    };
 }
 
 impl QatModel {
@@ -114,8 +189,25 @@ impl QatModel {
         config: &QConfig,
         forward: impl Fn(&M, Tensor<I>) -> Tensor<O>,
     ) -> Result<Self, GraphError> {
+        Self::from_captured(module, graph::capture(module, input_shape, forward)?, config)
+    }
+
+    /// As [`QatModel::prepare`], for a module whose input is indices into an embedding's table, `[batch, length]`.
+    ///
+    /// # Errors
+    /// As [`QatModel::prepare`].
+    pub fn prepare_indices<M: Module, const O: usize>(
+        module: &M,
+        input_shape: [usize; 2],
+        config: &QConfig,
+        forward: impl Fn(&M, Tensor<2, Int>) -> Tensor<O>,
+    ) -> Result<Self, GraphError> {
+        Self::from_captured(module, graph::capture_indices(module, input_shape, forward)?, config)
+    }
+
+    fn from_captured<M: Module>(module: &M, graph: Graph, config: &QConfig) -> Result<Self, GraphError> {
         let device = module.devices().into_iter().next().unwrap_or_default().inner();
-        let graph = graph::fuse(graph::capture(module, input_shape, forward)?)?;
+        let graph = graph::fuse(graph)?;
         let placement = graph::place(&graph);
         Self::from_graph(&graph, &placement, config, &device)
     }
@@ -125,85 +217,43 @@ impl QatModel {
     /// # Errors
     /// An activation of a rank that no layer takes.
     pub fn from_graph(graph: &Graph, placement: &Placement, config: &QConfig, device: &Device) -> Result<Self, GraphError> {
-        if let rank @ (0 | 1 | 5..) = graph.values[graph.input.0].shape.len() {
-            return Err(GraphError::UnsupportedOperand {
-                place: "input".into(),
-                expected: "rank 2, 3 or 4, batch included",
-                found: format!("rank {rank}"),
-            });
-        }
-        let quantizer = |site: &QuantizerSite| FakeQuantize::new(config.activation, site.sign, config.observer, device);
-        let mut steps = Vec::new();
-        let mut layers = Vec::new();
-        for node in &graph.nodes {
-            let rank = graph.values[node.output.0].shape.len();
-            if !(2..=4).contains(&rank) {
+        let outputs = graph.nodes.iter().map(|node| (node.name.as_str(), node.output));
+        for (place, value) in std::iter::once(("input", graph.input)).chain(outputs) {
+            let rank = graph.values[value.0].shape.len();
+            if !(2..=5).contains(&rank) {
                 return Err(GraphError::UnsupportedOperand {
-                    place: node.name.clone(),
-                    expected: "an activation of rank 2, 3 or 4, batch included",
+                    place: place.into(),
+                    expected: "an activation of rank 2 to 5, batch included",
                     found: format!("rank {rank}"),
                 });
             }
-            let output = || {
-                let own = Grid::of(&node.op) == Grid::Own;
-                let site = own.then(|| placement.sites.iter().find(|site| site.value == node.output)).flatten();
-                quantizer(site.expect("placement gives each operation with a grid of its own a quantizer"))
-            };
-            let mut sources = Sources::default();
-            let layer = match &node.op {
-                Op::Conv2d { weight, bias, norm, options } => {
-                    let parameters = Parameters { graph, device };
-                    sources.weight = parameters.path(*weight);
-                    sources.bias = bias.and_then(|bias| parameters.path(bias));
-                    if let Some(norm) = norm {
-                        sources.gamma = parameters.path(norm.gamma);
-                        sources.beta = parameters.path(norm.beta);
-                        sources.mean = parameters.path(norm.mean);
-                        sources.variance = parameters.path(norm.variance);
-                    }
-                    QatLayer::Conv2d(QuantConv2d::new(
-                        parameters.param(*weight),
-                        bias.map(|bias| parameters.param(bias)),
-                        norm.map(|norm| parameters.norm(norm)),
-                        output(),
-                        QuantConv2dConfig {
-                            options: options.clone(),
-                            weight: config.weight,
-                            granularity: config.weight_granularity,
-                            relu: node.relu,
-                        },
-                    ))
-                }
-                Op::Linear { weight, bias } => {
-                    let parameters = Parameters { graph, device };
-                    sources.weight = parameters.path(*weight);
-                    sources.bias = bias.and_then(|bias| parameters.path(bias));
-                    QatLayer::Linear(QuantLinear::new(
-                        parameters.param(*weight),
-                        bias.map(|bias| parameters.param(bias)),
-                        output(),
-                        QuantLinearConfig { weight: config.weight, granularity: config.weight_granularity, relu: node.relu },
-                    ))
-                }
-                Op::Add => QatLayer::Add(QuantAdd::new(node.relu, output())),
-                Op::MaxPool2d(options) => QatLayer::MaxPool2d(QuantMaxPool2d::new(options.clone())),
-                Op::AvgPool2d(options) => QatLayer::AvgPool2d(QuantAvgPool2d::new(options.clone(), output())),
-                Op::AdaptiveAvgPool2d(size) => QatLayer::AdaptiveAvgPool2d(QuantAdaptiveAvgPool2d::new(*size, output())),
-                Op::Relu => QatLayer::Relu(QuantRelu::default()),
-                Op::Reshape => QatLayer::Reshape(QuantReshape::new(graph.values[node.output.0].shape.clone())),
-                Op::BatchNorm(_) | Op::AddConstant(_) => {
-                    return Err(GraphError::UnsupportedOperation {
-                        place: node.name.clone(),
-                        expected: "a fused graph",
-                        found: node.op.name().into(),
-                    });
-                }
-            };
-            steps.push(Step { name: node.name.clone(), inputs: node.inputs.clone(), output: node.output, sources });
-            layers.push(layer);
         }
-        let topology = Topology { steps, values: graph.values.clone(), input: graph.input, output: graph.output };
-        let input = quantizer(&placement.sites[0]);
+        let builder = Builder { graph, placement, config, device };
+        let (mut steps, mut layers): (Vec<Step>, Vec<QatLayer>) = (Vec::new(), Vec::new());
+        let mut index_of = vec![None; graph.nodes.len()];
+        for (index, node) in graph.nodes.iter().enumerate() {
+            let layer = match index_of[placement.layers[index]] {
+                Some(layer) => layer,
+                None => {
+                    layers.push(builder.layer(index, node)?);
+                    layers.len() - 1
+                }
+            };
+            index_of[index] = Some(layer);
+            let sources = builder.sources(&node.op);
+            steps.push(Step { name: node.name.clone(), layer, inputs: node.inputs.clone(), output: node.output, sources });
+        }
+        let topology = Topology {
+            steps,
+            values: graph.values.clone(),
+            input: graph.input,
+            input_is_indices: graph.input_is_indices,
+            output: graph.output,
+        };
+        let input = match graph.input_is_indices {
+            true => FakeQuantize::of_reader(config.activation, device),
+            false => builder.quantizer(&placement.sites[0]),
+        };
         Ok(Self { input, layers, topology: Arc::new(topology) })
     }
 
@@ -212,13 +262,30 @@ impl QatModel {
         &self.topology
     }
 
+    /// The steps in execution order, each with its layer.
+    pub fn steps(&self) -> impl Iterator<Item = (&Step, &QatLayer)> {
+        self.topology.steps.iter().map(|step| (step, &self.layers[step.layer]))
+    }
+
     /// Applies the model to a batch, according to the mode of its quantizers.
     ///
     /// # Panics
     /// If the input's or output's rank or shape is not that of the captured model.
     pub fn forward<const I: usize, const O: usize>(&self, input: Tensor<I>) -> Tensor<O> {
+        self.output_of(|visit| self.run(input, visit))
+    }
+
+    /// Applies a model of indices to a batch, `[N, T]`.
+    ///
+    /// # Panics
+    /// If the model takes real numbers, or the output's rank or shape is not that of the captured model.
+    pub fn forward_indices<const O: usize>(&self, input: Tensor<2, Int>) -> Tensor<O> {
+        self.output_of(|visit| self.run_indices(input, visit))
+    }
+
+    fn output_of<const O: usize>(&self, run: impl FnOnce(&mut dyn FnMut(ValueId, &Activation))) -> Tensor<O> {
         let mut result = None;
-        self.run(input, |value, activation| {
+        run(&mut |value, activation| {
             if value == self.topology.output {
                 result = Some(activation.clone());
             }
@@ -230,14 +297,33 @@ impl QatModel {
     ///
     /// # Panics
     /// As [`QatModel::forward`].
-    pub fn run<const I: usize>(&self, input: Tensor<I>, mut visit: impl FnMut(ValueId, &Activation)) {
+    pub fn run<const I: usize>(&self, input: Tensor<I>, visit: impl FnMut(ValueId, &Activation)) {
         let batch = input.dims()[0];
+        self.run_from(Activation::from_rank(self.input.forward(input)), batch, visit);
+    }
+
+    /// As [`QatModel::run`], for a model of indices, `[N, T]`.
+    ///
+    /// # Panics
+    /// As [`QatModel::forward_indices`].
+    pub fn run_indices(&self, input: Tensor<2, Int>, visit: impl FnMut(ValueId, &Activation)) {
+        let batch = input.dims()[0];
+        self.run_from(Activation::Indices(input), batch, visit);
+    }
+
+    fn run_from(&self, input: Activation, batch: usize, mut visit: impl FnMut(ValueId, &Activation)) {
+        let is_indices = matches!(input, Activation::Indices(_));
+        assert_eq!(
+            is_indices, self.topology.input_is_indices,
+            "the input is indices (or real numbers), as the model was captured"
+        );
         let mut values: Vec<Option<Activation>> = vec![None; self.topology.values.len()];
-        let input = Activation::from_rank(self.input.forward(input));
         visit(self.topology.input, &input);
         values[self.topology.input.0] = Some(input);
         let last_use = self.last_uses();
-        for (index, (step, layer)) in self.topology.steps.iter().zip(&self.layers).enumerate() {
+        // A linear layer with several steps has its weight on the grid once.
+        let mut weights: Vec<Option<QuantizedWeight>> = vec![None; self.layers.len()];
+        for (index, (step, layer)) in self.steps().enumerate() {
             let operands: Vec<Activation> = step
                 .inputs
                 .iter()
@@ -249,7 +335,14 @@ impl QatModel {
                     if is_last { slot.take() } else { slot.clone() }.expect("steps stand in execution order")
                 })
                 .collect();
-            let output = layer.forward(operands, batch);
+            let output = match layer {
+                QatLayer::Linear(linear) => {
+                    let weight = weights[step.layer].get_or_insert_with(|| linear.quantized_weight()).clone();
+                    let x = operands.into_iter().next().expect("a linear layer has an operand");
+                    map_rank!(x, x => linear.forward_with(x, weight))
+                }
+                layer => layer.forward(operands, batch),
+            };
             visit(step.output, &output);
             values[step.output.0] = Some(output);
         }
@@ -267,7 +360,22 @@ impl QatModel {
 
     /// The same model with all its quantizers in another mode.
     pub fn with_mode(self, mode: Mode) -> Self {
-        self.map_quantizers(|_, quantizer| Ok::<_, GraphError>(quantizer.with_mode(mode))).expect("a mode is never refused")
+        let model = self.map_quantizers(|_, quantizer| Ok::<_, GraphError>(quantizer.with_mode(mode)));
+        model.expect("a mode is never refused").with_table_mode(mode)
+    }
+
+    /// The same model with its constants and embeddings, which have no quantizer, in another mode.
+    fn with_table_mode(mut self, mode: Mode) -> Self {
+        self.layers = self
+            .layers
+            .into_iter()
+            .map(|layer| match layer {
+                QatLayer::Constant(layer) => QatLayer::Constant(layer.with_mode(mode)),
+                QatLayer::Embedding(layer) => QatLayer::Embedding(layer.with_mode(mode)),
+                layer => layer,
+            })
+            .collect();
+        self
     }
 
     /// The same model with the statistics of its batch norms frozen, or not (Q14).
@@ -277,6 +385,7 @@ impl QatModel {
             .into_iter()
             .map(|layer| match layer {
                 QatLayer::Conv2d(conv) => QatLayer::Conv2d(conv.with_norm_frozen(frozen)),
+                QatLayer::ConvTranspose2d(conv) => QatLayer::ConvTranspose2d(conv.with_norm_frozen(frozen)),
                 layer => layer,
             })
             .collect();
@@ -288,34 +397,48 @@ impl QatModel {
     /// # Errors
     /// A quantizer saw nothing, or something that is not finite.
     pub fn calibrated(mut self) -> Result<Self, GraphError> {
-        let (min, max) = usable("input", &self.input)?;
-        self.input = self.input.with_fixed_range(min, max);
+        if !self.topology.input_is_indices {
+            let (min, max) = usable("input", &self.input)?;
+            self.input = self.input.with_fixed_range(min, max);
+        }
         let mut first = true;
-        self.map_quantizers(|name, quantizer| {
-            if std::mem::take(&mut first) {
+        let model = self.map_quantizers(|name, quantizer| {
+            if std::mem::take(&mut first) || quantizer.source() != RangeSource::Calibration {
                 return Ok(quantizer.with_mode(Mode::Quantize));
             }
             let (min, max) = usable(name, &quantizer)?;
             Ok(quantizer.with_range(min, max).with_mode(Mode::Quantize))
-        })
+        })?;
+        Ok(model.with_table_mode(Mode::Quantize))
     }
 
-    /// The quantizer of each activation that has one of its own, with the name of what it quantizes; the input's is first.
+    /// The quantizer of each activation that has one of its own, with the name of what it quantizes; the input's is first, unless it
+    /// is indices. That of a layer with several steps comes once, for its first.
     pub fn quantizers(&self) -> Vec<(&str, ValueId, &FakeQuantize)> {
-        let mut all = vec![("input", self.topology.input, &self.input)];
-        for (step, layer) in self.topology.steps.iter().zip(&self.layers) {
-            if let Some(quantizer) = layer.output() {
+        let mut all = Vec::new();
+        if !self.topology.input_is_indices {
+            all.push(("input", self.topology.input, &self.input));
+        }
+        for (index, layer) in self.layers.iter().enumerate() {
+            let step = self.first_step(index);
+            if let Some(quantizer) = layer.output().filter(|quantizer| quantizer.source() != RangeSource::Reader) {
                 all.push((&step.name, step.output, quantizer));
             }
         }
         all
     }
 
+    /// The first step of the layer at `index`.
+    pub fn first_step(&self, index: usize) -> &Step {
+        self.topology.steps.iter().find(|step| step.layer == index).expect("each layer is applied")
+    }
+
     fn map_quantizers<E>(mut self, mut map: impl FnMut(&str, FakeQuantize) -> Result<FakeQuantize, E>) -> Result<Self, E> {
         self.input = map("input", self.input)?;
-        let steps = self.topology.steps.iter();
-        self.layers =
-            steps.zip(self.layers).map(|(step, layer)| layer.map_output(|q| map(&step.name, q))).collect::<Result<_, _>>()?;
+        let topology = self.topology.clone();
+        let name = |index: usize| topology.steps.iter().find(|step| step.layer == index).map_or("", |step| step.name.as_str());
+        let layers = self.layers.into_iter().enumerate();
+        self.layers = layers.map(|(index, layer)| layer.map_output(|q| map(name(index), q))).collect::<Result<_, _>>()?;
         Ok(self)
     }
 
@@ -350,27 +473,39 @@ impl QatModel {
                 values.insert(path.clone(), data);
             }
         };
-        for (Step { sources, .. }, layer) in self.topology.steps.iter().zip(&self.layers) {
-            match layer {
+        for (step, layer) in self.steps() {
+            let sources = &step.sources;
+            let (bias, norm) = match layer {
                 QatLayer::Conv2d(conv) => {
                     put(&sources.weight, conv.weight.val().into_data());
-                    if let Some(bias) = &conv.bias {
-                        put(&sources.bias, bias.val().into_data());
-                    }
-                    if let Some(norm) = &conv.norm {
-                        put(&sources.gamma, norm.gamma.val().into_data());
-                        put(&sources.beta, norm.beta.val().into_data());
-                        put(&sources.mean, norm.running_mean.value_sync().into_data());
-                        put(&sources.variance, norm.running_var.value_sync().into_data());
-                    }
+                    (&conv.bias, &conv.norm)
+                }
+                QatLayer::ConvTranspose2d(conv) => {
+                    put(&sources.weight, conv.weight.val().into_data());
+                    (&conv.bias, &conv.norm)
                 }
                 QatLayer::Linear(linear) => {
                     put(&sources.weight, linear.weight.val().into_data());
-                    if let Some(bias) = &linear.bias {
-                        put(&sources.bias, bias.val().into_data());
-                    }
+                    (&linear.bias, &None)
                 }
-                _ => {}
+                QatLayer::Embedding(embedding) => {
+                    put(&sources.weight, embedding.weight.val().into_data());
+                    (&None, &None)
+                }
+                QatLayer::Constant(constant) => {
+                    put(&sources.weight, constant.value.val().into_data());
+                    (&None, &None)
+                }
+                _ => (&None, &None),
+            };
+            if let Some(bias) = bias {
+                put(&sources.bias, bias.val().into_data());
+            }
+            if let Some(norm) = norm {
+                put(&sources.gamma, norm.gamma.val().into_data());
+                put(&sources.beta, norm.beta.val().into_data());
+                put(&sources.mean, norm.running_mean.value_sync().into_data());
+                put(&sources.variance, norm.running_var.value_sync().into_data());
             }
         }
         values
@@ -387,80 +522,159 @@ fn usable(name: &str, quantizer: &FakeQuantize) -> Result<(f32, f32), GraphError
 impl QatLayer {
     fn forward(&self, operands: Vec<Activation>, batch: usize) -> Activation {
         let mut operands = operands.into_iter();
-        let first = operands.next().expect("each layer has an operand");
+        if let Self::Constant(constant) = self {
+            return match constant.shape().len() {
+                1 => Activation::Rank2(constant.forward(batch)),
+                2 => Activation::Rank3(constant.forward(batch)),
+                3 => Activation::Rank4(constant.forward(batch)),
+                _ => Activation::Rank5(constant.forward(batch)),
+            };
+        }
+        let first = operands.next().expect("each other layer has an operand");
+        let mut second = || operands.next().expect("an operation on two operands has two");
         match self {
+            Self::Constant(_) => unreachable!("constants have no operand"),
             Self::Conv2d(conv) => Activation::Rank4(conv.forward(first.into_rank())),
+            Self::ConvTranspose2d(conv) => Activation::Rank4(conv.forward(first.into_rank())),
             Self::MaxPool2d(pool) => Activation::Rank4(pool.forward(first.into_rank())),
             Self::AvgPool2d(pool) => Activation::Rank4(pool.forward(first.into_rank())),
             Self::AdaptiveAvgPool2d(pool) => Activation::Rank4(pool.forward(first.into_rank())),
-            Self::Linear(linear) => match first {
-                Activation::Rank2(x) => Activation::Rank2(linear.forward(x)),
-                Activation::Rank3(x) => Activation::Rank3(linear.forward(x)),
-                Activation::Rank4(x) => Activation::Rank4(linear.forward(x)),
+            Self::ResizeNearest(resize) => Activation::Rank4(resize.forward(first.into_rank())),
+            Self::Embedding(embedding) => match first {
+                Activation::Indices(indices) => Activation::Rank3(embedding.forward(indices)),
+                _ => panic!("an embedding takes indices, found real numbers"),
             },
-            Self::Relu(relu) => match first {
-                Activation::Rank2(x) => Activation::Rank2(relu.forward(x)),
-                Activation::Rank3(x) => Activation::Rank3(relu.forward(x)),
-                Activation::Rank4(x) => Activation::Rank4(relu.forward(x)),
-            },
-            Self::Add(add) => {
-                let second = operands.next().expect("an addition has two operands");
-                match first {
-                    Activation::Rank2(x) => Activation::Rank2(add.forward(x, second.into_rank())),
-                    Activation::Rank3(x) => Activation::Rank3(add.forward(x, second.into_rank())),
-                    Activation::Rank4(x) => Activation::Rank4(add.forward(x, second.into_rank())),
-                }
+            Self::Linear(linear) => map_rank!(first, x => linear.forward(x)),
+            Self::Clamp(clamp) => map_rank!(first, x => clamp.forward(x)),
+            Self::Mean(mean) => map_rank!(first, x => mean.forward(x)),
+            Self::Unary(unary) => map_rank!(first, x => unary.forward(x)),
+            Self::Softmax(softmax) => map_rank!(first, x => softmax.forward(x)),
+            Self::Transpose(transpose) => map_rank!(first, x => transpose.forward(x)),
+            Self::Pad(pad) => map_rank!(first, x => pad.forward(x)),
+            Self::Slice(slice) => map_rank!(first, x => slice.forward(x)),
+            Self::Add(add) => map_rank!(first, x => add.forward(x, second().into_rank())),
+            Self::Sub(sub) => map_rank!(first, x => sub.forward(x, second().into_rank())),
+            Self::Mul(mul) => map_rank!(first, x => mul.forward(x, second().into_rank())),
+            Self::MatMul(matmul) => map_rank!(first, x => matmul.forward(x, second().into_rank())),
+            Self::Concat(concat) => {
+                map_rank!(first, x => concat.forward(std::iter::once(x).chain(operands.map(Activation::into_rank)).collect()))
             }
             Self::Reshape(reshape) => first.reshape(&reshape.output_shape(batch)),
         }
     }
 
-    /// The quantizer of the output; `None` where the output shares the grid of the input.
+    /// The quantizer of the output; `None` where the output has the grid of the input or of a table.
     pub fn output(&self) -> Option<&FakeQuantize> {
         match self {
             Self::Conv2d(layer) => Some(&layer.output),
+            Self::ConvTranspose2d(layer) => Some(&layer.output),
             Self::Linear(layer) => Some(&layer.output),
+            Self::MatMul(layer) => Some(&layer.output),
             Self::Add(layer) => Some(&layer.output),
+            Self::Sub(layer) => Some(&layer.output),
+            Self::Mul(layer) => Some(&layer.output),
+            Self::Concat(layer) => layer.output.as_ref(),
             Self::AvgPool2d(layer) => Some(&layer.output),
             Self::AdaptiveAvgPool2d(layer) => Some(&layer.output),
-            Self::MaxPool2d(_) | Self::Relu(_) | Self::Reshape(_) => None,
+            Self::Mean(layer) => Some(&layer.output),
+            Self::Unary(layer) => Some(&layer.output),
+            Self::Softmax(layer) => Some(&layer.output),
+            Self::MaxPool2d(_)
+            | Self::Clamp(_)
+            | Self::Reshape(_)
+            | Self::Transpose(_)
+            | Self::Pad(_)
+            | Self::Slice(_)
+            | Self::ResizeNearest(_)
+            | Self::Embedding(_)
+            | Self::Constant(_) => None,
         }
     }
 
-    fn map_output<E>(self, map: impl FnOnce(FakeQuantize) -> Result<FakeQuantize, E>) -> Result<Self, E> {
-        Ok(match self {
-            Self::Conv2d(mut layer) => {
-                layer.output = map(layer.output)?;
-                Self::Conv2d(layer)
-            }
-            Self::Linear(mut layer) => {
-                layer.output = map(layer.output)?;
-                Self::Linear(layer)
-            }
-            Self::Add(mut layer) => {
-                layer.output = map(layer.output)?;
-                Self::Add(layer)
-            }
-            Self::AvgPool2d(mut layer) => {
-                layer.output = map(layer.output)?;
-                Self::AvgPool2d(layer)
-            }
-            Self::AdaptiveAvgPool2d(mut layer) => {
-                layer.output = map(layer.output)?;
-                Self::AdaptiveAvgPool2d(layer)
-            }
-            layer @ (Self::MaxPool2d(_) | Self::Relu(_) | Self::Reshape(_)) => layer,
-        })
+    /// The quantizer of the output, to be changed.
+    pub fn output_mut(&mut self) -> Option<&mut FakeQuantize> {
+        match self {
+            Self::Conv2d(layer) => Some(&mut layer.output),
+            Self::ConvTranspose2d(layer) => Some(&mut layer.output),
+            Self::Linear(layer) => Some(&mut layer.output),
+            Self::MatMul(layer) => Some(&mut layer.output),
+            Self::Add(layer) => Some(&mut layer.output),
+            Self::Sub(layer) => Some(&mut layer.output),
+            Self::Mul(layer) => Some(&mut layer.output),
+            Self::Concat(layer) => layer.output.as_mut(),
+            Self::AvgPool2d(layer) => Some(&mut layer.output),
+            Self::AdaptiveAvgPool2d(layer) => Some(&mut layer.output),
+            Self::Mean(layer) => Some(&mut layer.output),
+            Self::Unary(layer) => Some(&mut layer.output),
+            Self::Softmax(layer) => Some(&mut layer.output),
+            Self::MaxPool2d(_)
+            | Self::Clamp(_)
+            | Self::Reshape(_)
+            | Self::Transpose(_)
+            | Self::Pad(_)
+            | Self::Slice(_)
+            | Self::ResizeNearest(_)
+            | Self::Embedding(_)
+            | Self::Constant(_) => None,
+        }
+    }
+
+    fn map_output<E>(mut self, map: impl FnOnce(FakeQuantize) -> Result<FakeQuantize, E>) -> Result<Self, E> {
+        if let Some(output) = self.output_mut() {
+            *output = map(output.clone())?;
+        }
+        Ok(self)
+    }
+
+    /// The relu or clamp that is part of the layer.
+    pub fn clamp(&self) -> Clamp {
+        match self {
+            Self::Conv2d(layer) => layer.config().clamp,
+            Self::ConvTranspose2d(layer) => layer.config().clamp,
+            Self::Linear(layer) => layer.config().clamp,
+            Self::MatMul(layer) => layer.clamp(),
+            Self::Add(layer) => layer.clamp(),
+            Self::Sub(layer) => layer.clamp(),
+            Self::Mul(layer) => layer.clamp(),
+            _ => Clamp::NONE,
+        }
+    }
+
+    /// The operation's name, as in `conv2d`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Conv2d(_) => "conv2d",
+            Self::ConvTranspose2d(_) => "conv_transpose2d",
+            Self::Linear(_) => "linear",
+            Self::MatMul(_) => "matmul",
+            Self::Add(_) => "add",
+            Self::Sub(_) => "sub",
+            Self::Mul(_) => "mul",
+            Self::Concat(_) => "concat",
+            Self::MaxPool2d(_) => "max_pool2d",
+            Self::AvgPool2d(_) => "avg_pool2d",
+            Self::AdaptiveAvgPool2d(_) => "adaptive_avg_pool2d",
+            Self::Mean(_) => "mean",
+            Self::Unary(layer) => layer.function().name(),
+            Self::Softmax(_) => "softmax",
+            Self::Clamp(layer) => Op::Clamp(layer.bounds()).name(),
+            Self::Reshape(_) => "reshape",
+            Self::Transpose(_) => "transpose",
+            Self::Pad(_) => "pad",
+            Self::Slice(_) => "slice",
+            Self::ResizeNearest(_) => "resize_nearest",
+            Self::Embedding(_) => "embedding",
+            Self::Constant(_) => "constant",
+        }
     }
 }
 
 impl Activation {
-    /// The real values, row-major, on the host.
+    /// The numbers, row-major, on the host.
     pub fn to_data(&self) -> TensorData {
         match self {
-            Self::Rank2(x) => x.tensor.to_data(),
-            Self::Rank3(x) => x.tensor.to_data(),
-            Self::Rank4(x) => x.tensor.to_data(),
+            Self::Indices(indices) => indices.to_data(),
+            real => each_rank!(real, x => x.tensor.to_data()),
         }
     }
 
@@ -470,7 +684,8 @@ impl Activation {
             2 => Self::Rank2(x.map(|t| t.reshape([shape[0], shape[1]]))),
             3 => Self::Rank3(x.map(|t| t.reshape([shape[0], shape[1], shape[2]]))),
             4 => Self::Rank4(x.map(|t| t.reshape([shape[0], shape[1], shape[2], shape[3]]))),
-            _ => panic!("a quantized model takes activations of rank 2, 3 or 4, found rank {D}"),
+            5 => Self::Rank5(x.map(|t| t.reshape([shape[0], shape[1], shape[2], shape[3], shape[4]]))),
+            _ => panic!("a quantized model takes activations of rank 2 to 5, found rank {D}"),
         }
     }
 
@@ -482,11 +697,7 @@ impl Activation {
                 t.reshape(shape)
             })
         }
-        match self {
-            Self::Rank2(x) => same(x),
-            Self::Rank3(x) => same(x),
-            Self::Rank4(x) => same(x),
-        }
+        each_rank!(self, x => same(x))
     }
 
     fn reshape(self, shape: &[usize]) -> Self {
@@ -495,38 +706,151 @@ impl Activation {
                 [a, b] => Activation::Rank2(x.map(|t| t.reshape([a, b]))),
                 [a, b, c] => Activation::Rank3(x.map(|t| t.reshape([a, b, c]))),
                 [a, b, c, d] => Activation::Rank4(x.map(|t| t.reshape([a, b, c, d]))),
-                _ => panic!("a quantized model takes activations of rank 2, 3 or 4, found {shape:?}"),
+                [a, b, c, d, e] => Activation::Rank5(x.map(|t| t.reshape([a, b, c, d, e]))),
+                _ => panic!("a quantized model takes activations of rank 2 to 5, found {shape:?}"),
             }
         }
-        match self {
-            Self::Rank2(x) => to(x, shape),
-            Self::Rank3(x) => to(x, shape),
-            Self::Rank4(x) => to(x, shape),
-        }
+        each_rank!(self, x => to(x, shape))
     }
 }
 
-/// Makes parameters of a graph's constants.
-struct Parameters<'a> {
+/// Makes the layers of a graph.
+struct Builder<'a> {
     graph: &'a Graph,
+    placement: &'a Placement,
+    config: &'a QConfig,
     device: &'a Device,
 }
 
-impl Parameters<'_> {
-    fn constant(&self, id: ConstantId) -> &Constant {
-        &self.graph.constants[id.0]
+impl Builder<'_> {
+    fn layer(&self, index: usize, node: &Node) -> Result<QatLayer, GraphError> {
+        let format = self.config.activation;
+        let known = |range: (f32, f32)| FakeQuantize::known(format, range.0, range.1, self.device);
+        Ok(match &node.op {
+            Op::Conv2d { weight, bias, norm, options } => QatLayer::Conv2d(QuantConv2d::new(
+                self.param(*weight),
+                bias.map(|bias| self.param(bias)),
+                norm.map(|norm| self.norm(norm)),
+                self.output(index, node),
+                QuantConv2dConfig {
+                    options: options.clone(),
+                    weight: self.config.weight,
+                    granularity: self.config.weight_granularity,
+                    clamp: node.clamp,
+                },
+            )),
+            Op::ConvTranspose2d { weight, bias, norm, options } => QatLayer::ConvTranspose2d(QuantConvTranspose2d::new(
+                self.param(*weight),
+                bias.map(|bias| self.param(bias)),
+                norm.map(|norm| self.norm(norm)),
+                self.output(index, node),
+                QuantConvTranspose2dConfig {
+                    options: Transposed::into(*options),
+                    weight: self.config.weight,
+                    granularity: self.config.weight_granularity,
+                    clamp: node.clamp,
+                },
+            )),
+            Op::Linear { weight, bias } => QatLayer::Linear(QuantLinear::new(
+                self.param(*weight),
+                bias.map(|bias| self.param(bias)),
+                self.output(index, node),
+                QuantLinearConfig { weight: self.config.weight, granularity: self.config.weight_granularity, clamp: node.clamp },
+            )),
+            Op::MatMul => QatLayer::MatMul(QuantMatMul::new(node.clamp, self.output(index, node))),
+            Op::Add => QatLayer::Add(QuantAdd::new(node.clamp, self.output(index, node))),
+            Op::Sub => QatLayer::Sub(QuantSub::new(node.clamp, self.output(index, node))),
+            Op::Mul => QatLayer::Mul(QuantMul::new(node.clamp, self.output(index, node))),
+            Op::Concat(axis) => {
+                let own = self.placement.grids[index] == Grid::Own;
+                QatLayer::Concat(QuantConcat::new(*axis, own.then(|| self.output(index, node))))
+            }
+            Op::MaxPool2d(options) => QatLayer::MaxPool2d(QuantMaxPool2d::new(options.clone())),
+            Op::AvgPool2d(options) => QatLayer::AvgPool2d(QuantAvgPool2d::new(options.clone(), self.output(index, node))),
+            Op::AdaptiveAvgPool2d(size) => {
+                QatLayer::AdaptiveAvgPool2d(QuantAdaptiveAvgPool2d::new(*size, self.output(index, node)))
+            }
+            Op::Mean(axes) => QatLayer::Mean(QuantMean::new(axes.clone(), self.output(index, node))),
+            Op::Unary(function) => {
+                let output = function.known_range(format).map_or_else(|| self.output(index, node), known);
+                QatLayer::Unary(QuantUnary::new(*function, output))
+            }
+            Op::Softmax => QatLayer::Softmax(QuantSoftmax::new(known(QuantSoftmax::known_range(format)))),
+            Op::Clamp(clamp) => QatLayer::Clamp(QuantClamp::new(*clamp)),
+            Op::Reshape => QatLayer::Reshape(QuantReshape::new(self.graph.values[node.output.0].shape.clone())),
+            Op::Transpose(permutation) => QatLayer::Transpose(QuantTranspose::new(permutation.clone())),
+            Op::Pad(padding) => QatLayer::Pad(QuantPad::new(padding.clone())),
+            Op::Slice(ranges) => QatLayer::Slice(QuantSlice::new(ranges.clone())),
+            Op::ResizeNearest(factor) => QatLayer::ResizeNearest(QuantResizeNearest::new(*factor)),
+            Op::Embedding(weight) => QatLayer::Embedding(QuantEmbedding::new(self.param(*weight), self.config.weight)),
+            Op::Constant(constant) => {
+                let Constant { path, data } = self.constant(*constant);
+                let shape = data.shape().to_vec()[1..].to_vec();
+                let is_zero = path.is_none() && data.iter::<f32>().all(|x| x == 0.0);
+                QatLayer::Constant(QuantConstant::new(self.flat(*constant), shape, format, is_zero))
+            }
+            Op::BatchNorm(_) | Op::AddConstant(_) | Op::AddScalar(_) | Op::MulScalar(_) | Op::HardSigmoid { .. } => {
+                return Err(GraphError::UnsupportedOperation {
+                    place: node.name.clone(),
+                    expected: "a fused graph",
+                    found: node.op.name().into(),
+                });
+            }
+        })
     }
 
-    fn path(&self, id: ConstantId) -> Option<String> {
-        self.constant(id).path.clone()
+    /// The quantizer of a node's output.
+    fn output(&self, index: usize, node: &Node) -> FakeQuantize {
+        if self.placement.grids[index] == Grid::Reader {
+            return FakeQuantize::of_reader(self.config.activation, self.device);
+        }
+        let site = self.placement.site_of[node.output.0].expect("placement gives each such operation a grid");
+        self.quantizer(&self.placement.sites[site])
+    }
+
+    fn quantizer(&self, site: &QuantizerSite) -> FakeQuantize {
+        let format: IntegerFormat = self.config.activation;
+        FakeQuantize::new(format, site.sign, self.config.observer, self.device).with_limit(site.limit)
+    }
+
+    /// Paths of the parameters of an operation.
+    fn sources(&self, op: &Op) -> Sources {
+        let path = |id: ConstantId| self.constant(id).path.clone();
+        match op {
+            Op::Conv2d { weight, bias, norm, .. } | Op::ConvTranspose2d { weight, bias, norm, .. } => Sources {
+                weight: path(*weight),
+                bias: bias.and_then(path),
+                gamma: norm.and_then(|norm| path(norm.gamma)),
+                beta: norm.and_then(|norm| path(norm.beta)),
+                mean: norm.and_then(|norm| path(norm.mean)),
+                variance: norm.and_then(|norm| path(norm.variance)),
+            },
+            Op::Linear { weight, bias } => Sources { weight: path(*weight), bias: bias.and_then(path), ..Sources::default() },
+            Op::Embedding(weight) | Op::Constant(weight) => Sources { weight: path(*weight), ..Sources::default() },
+            _ => Sources::default(),
+        }
+    }
+
+    fn constant(&self, id: ConstantId) -> &Constant {
+        &self.graph.constants[id.0]
     }
 
     fn tensor<const D: usize>(&self, id: ConstantId) -> Tensor<D> {
         Tensor::from_data(self.constant(id).data.clone(), self.device)
     }
 
+    /// A parameter that learns, or a constant that does not.
     fn param<const D: usize>(&self, id: ConstantId) -> Param<Tensor<D>> {
-        Param::from_tensor(self.tensor(id))
+        let param = Param::from_tensor(self.tensor(id));
+        if self.constant(id).path.is_some() { param } else { param.set_require_grad(false) }
+    }
+
+    /// The same as one row of numbers.
+    fn flat(&self, id: ConstantId) -> Param<Tensor<1>> {
+        let Constant { path, data } = self.constant(id);
+        let data = graph::reshaped(data, [data.num_elements()]);
+        let param = Param::from_tensor(Tensor::from_data(data, self.device));
+        if path.is_some() { param } else { param.set_require_grad(false) }
     }
 
     fn norm(&self, norm: graph::BatchNorm) -> BatchNorm {
@@ -561,7 +885,7 @@ impl ModuleMapper for Writer {
         let Some(data) = self.values.remove(&path) else { return param };
         let shape = param.shape().to_vec();
         let found = data.shape().to_vec();
-        // A bias arrives as it was captured, possibly with a leading 1.
+        // A bias arrives as it was captured, possibly with a leading 1, and the weight of a one-dimensional convolution as an image's.
         if found != shape && data.num_elements() != shape.iter().product::<usize>() {
             self.mismatch.get_or_insert(GraphError::ParameterMismatch {
                 path,

@@ -22,6 +22,17 @@ pub struct QParams {
 }
 
 impl QParams {
+    /// Parameters of the range `[min, max]` in a format for activations: affine, or symmetric where the format is (Q60).
+    ///
+    /// A range that is not finite is the caller's to refuse; here it gives a scale that is not finite.
+    pub fn of_range(min: f32, max: f32, format: IntegerFormat) -> Self {
+        if !format.is_symmetric() {
+            return Self::affine(min, max, format);
+        }
+        let scale = Self::symmetric_scale((-min.min(0.0)).max(max.max(0.0)), format);
+        Self { scale, zero_point: 0, format }
+    }
+
     /// Affine parameters of the range `[min, max]`, widened to contain 0 and nudged so that 0 has a code of its own (Q2), (Q3).
     ///
     /// A range that is not finite is the caller's to refuse; here it gives a scale that is not finite.
@@ -34,7 +45,7 @@ impl QParams {
 
     /// The scale of symmetric codes for values of at most `abs_max` in magnitude (Q4); its zero point is 0.
     pub fn symmetric_scale(abs_max: f32, format: IntegerFormat) -> f32 {
-        (abs_max / format.quant_max() as f32).max(MIN_SCALE)
+        (abs_max / format.quant_max() as f32).max(format.min_scale())
     }
 
     /// The code of `x`: `clamp(round_half_even(x / scale) + zero_point)` (Q5). NaN has the code of 0; ±∞ saturate.
@@ -82,6 +93,16 @@ mod tests {
         for (steps, code) in [(0.5, 0), (1.5, 2), (2.5, 2), (-0.5, 0), (-1.5, -2), (-2.5, -2), (126.5, 126), (127.5, 127)] {
             assert_eq!(quantize(steps * 0.25, 0.25, 0, INT8), code, "{steps} steps");
         }
+    }
+
+    #[test]
+    fn sixteen_bits_are_symmetric() {
+        let q = QParams::of_range(-1.0, 0.5, IntegerFormat::INT16);
+        assert_eq!((q.scale, q.zero_point), (1.0 / 32767.0, 0));
+        assert_eq!((q.quantize(1.0), q.quantize(-1.0), q.quantize(-2.0)), (32767, -32767, -32768));
+        // The parameters of a sigmoid.
+        assert_eq!(QParams::of_range(0.0, 32767.0 / 32768.0, IntegerFormat::INT16).scale, 1.0 / 32768.0);
+        assert_eq!(QParams::of_range(-1.0, 3.0, INT8), QParams::affine(-1.0, 3.0, INT8));
     }
 
     #[test]

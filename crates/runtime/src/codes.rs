@@ -109,22 +109,18 @@ impl Codes {
         }
     }
 
-    /// Makes room for `additional` more codes; whether there was memory.
-    pub(crate) fn try_reserve(&mut self, additional: usize) -> bool {
-        match self {
-            Self::Int8(codes) => codes.try_reserve_exact(additional).is_ok(),
-            Self::Int16(codes) => codes.try_reserve_exact(additional).is_ok(),
-            Self::Int32(codes) => codes.try_reserve_exact(additional).is_ok(),
+    /// As [`Codes::zeros`], or `None` where there is no memory.
+    pub(crate) fn try_zeros(code_type: CodeType, length: usize) -> Option<Self> {
+        fn zeros<T: Clone + Default>(length: usize) -> Option<Vec<T>> {
+            let mut codes = Vec::new();
+            codes.try_reserve_exact(length).ok()?;
+            codes.resize(length, T::default());
+            Some(codes)
         }
-    }
-
-    /// Overwrites the first codes with codes of the same type. Panics if the types differ.
-    pub(crate) fn fill_from(&mut self, codes: CodesRef<'_>) {
-        match (self, codes) {
-            (Self::Int8(all), CodesRef::Int8(new)) => all[..new.len()].copy_from_slice(new),
-            (Self::Int16(all), CodesRef::Int16(new)) => all[..new.len()].copy_from_slice(new),
-            (Self::Int32(all), CodesRef::Int32(new)) => all[..new.len()].copy_from_slice(new),
-            (all, new) => panic!("{} codes were written to {}", new.code_type().name(), all.view().code_type().name()),
+        match code_type {
+            CodeType::Int8 => zeros(length).map(Self::Int8),
+            CodeType::Int16 => zeros(length).map(Self::Int16),
+            CodeType::Int32 => zeros(length).map(Self::Int32),
         }
     }
 
@@ -246,15 +242,41 @@ impl<'a> CodesRef<'a> {
 }
 
 impl CodesMut<'_> {
-    /// The codes from the first on, `length` of them.
-    pub(crate) fn first(self, length: usize) -> Self
-    where
-        Self: Sized,
-    {
+    /// The first `length` codes, and those behind them. Panics past the end.
+    #[cfg(feature = "threads")]
+    pub(crate) fn split_at(self, length: usize) -> (Self, Self) {
         match self {
-            Self::Int8(codes) => Self::Int8(&mut codes[..length]),
-            Self::Int16(codes) => Self::Int16(&mut codes[..length]),
-            Self::Int32(codes) => Self::Int32(&mut codes[..length]),
+            Self::Int8(codes) => {
+                let (codes, rest) = codes.split_at_mut(length);
+                (Self::Int8(codes), Self::Int8(rest))
+            }
+            Self::Int16(codes) => {
+                let (codes, rest) = codes.split_at_mut(length);
+                (Self::Int16(codes), Self::Int16(rest))
+            }
+            Self::Int32(codes) => {
+                let (codes, rest) = codes.split_at_mut(length);
+                (Self::Int32(codes), Self::Int32(rest))
+            }
+        }
+    }
+
+    /// `length` codes from `start` on. Panics past the end.
+    pub(crate) fn slice(&mut self, start: usize, length: usize) -> CodesMut<'_> {
+        match self {
+            Self::Int8(codes) => CodesMut::Int8(&mut codes[start..start + length]),
+            Self::Int16(codes) => CodesMut::Int16(&mut codes[start..start + length]),
+            Self::Int32(codes) => CodesMut::Int32(&mut codes[start..start + length]),
+        }
+    }
+
+    /// Overwrites all codes with as many of the same type. Panics if types or lengths differ.
+    pub(crate) fn copy_from(&mut self, codes: CodesRef<'_>) {
+        match (self, codes) {
+            (Self::Int8(all), CodesRef::Int8(new)) => all.copy_from_slice(new),
+            (Self::Int16(all), CodesRef::Int16(new)) => all.copy_from_slice(new),
+            (Self::Int32(all), CodesRef::Int32(new)) => all.copy_from_slice(new),
+            (_, new) => panic!("{} codes were written to codes of another type", new.code_type().name()),
         }
     }
 

@@ -1,23 +1,23 @@
 //! Running a model: codes in, codes out, any whole number of samples.
 //!
-//! Values live in buffers shared by those that are never alive together (see `arena`); weights are packed once. Not here: how an
-//! operation is computed (see `kernels`), what a model must satisfy (see `validate`).
+//! The model is planned once (see `plan`), its weights packed and its buffers allocated; batches are computed some samples at a
+//! time. Not here: how steps follow each other (see `forward`), how an operation is computed (see `kernels`), what a model must
+//! satisfy (see `validate`).
 
 use alloc::{vec, vec::Vec};
 use core::fmt;
 
+#[cfg(feature = "threads")]
+use crate::team::Team;
 use crate::{
-    arena::Arena,
     codes::{CodeType, Codes, CodesMut, CodesRef},
     error::ModelError,
-    kernels::{
-        fast::{self, PackedRows, Scratch},
-        reference::{self, Operand, Output},
-    },
-    model::{IntegerModel, Node},
-    op::Op,
+    forward::{forward, leave},
+    kernels::fast::Level,
+    memory::Memory,
+    model::IntegerModel,
+    plan::Plan,
     requantize::{dequantize, quantize, quantize_int16},
-    validate::lengths,
 };
 
 /// Why a run is refused.
@@ -81,15 +81,6 @@ impl From<ModelError> for RunError {
     }
 }
 
-/// Which implementation computes convolution and linear.
-#[derive(Debug)]
-enum Kernels {
-    /// Plain loops.
-    Reference,
-    /// Packed weights of each node that has weights, and the buffers of the fast kernels.
-    Fast { packed: Vec<Option<PackedRows>>, scratch: Scratch },
-}
-
 /// A validated model with everything that running it needs; keep it for many runs.
 ///
 /// ```
@@ -112,26 +103,48 @@ enum Kernels {
 #[derive(Debug)]
 pub struct Engine<'a> {
     model: &'a IntegerModel,
-    kernels: Kernels,
-    lengths: Vec<usize>,
-    arena: Arena,
-    buffers: Vec<Codes>,
+    plan: Kept<Plan>,
+    /// One for each thread.
+    memories: Vec<Memory>,
+    threads: usize,
+    #[cfg(feature = "threads")]
+    team: Option<Team>,
+}
+
+/// What threads of the engine keep as well.
+#[cfg(feature = "threads")]
+type Kept<T> = alloc::sync::Arc<T>;
+#[cfg(not(feature = "threads"))]
+type Kept<T> = alloc::boxed::Box<T>;
+
+/// Bytes that an engine has allocated, beside the model that it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocated {
+    /// For codes of values, shared by those that are never alive together.
+    pub activations: usize,
+    /// For what kernels need while they compute one node.
+    pub scratch: usize,
+    /// For weights, biases, multipliers and tables as kernels read them.
+    pub constants: usize,
 }
 
 impl<'a> Engine<'a> {
-    /// Validates the model, packs its weights and allocates the buffers of one sample.
+    /// Validates the model, packs its weights and allocates the buffers of one sample. The instructions are the fastest of
+    /// this processor.
     ///
     /// # Errors
     /// What [`IntegerModel::validate`] refuses.
     pub fn new(model: &'a IntegerModel) -> Result<Self, ModelError> {
+        Self::with_level(model, Level::best())
+    }
+
+    /// As [`Engine::new`], with instructions of the caller's choice; the codes are the same.
+    ///
+    /// # Errors
+    /// What [`IntegerModel::validate`] refuses.
+    pub fn with_level(model: &'a IntegerModel, level: Level) -> Result<Self, ModelError> {
         model.validate()?;
-        let pack = |node: &Node| match &node.op {
-            Op::Conv2d(op) => Some(PackedRows::new(&op.weights.codes, op.c_out)),
-            Op::Linear(op) => Some(PackedRows::new(&op.weights.codes, op.d_output)),
-            _ => None,
-        };
-        let packed = model.nodes.iter().map(pack).collect();
-        Ok(Self::with_kernels(model, Kernels::Fast { packed, scratch: Scratch::default() }))
+        Ok(Self::planned(model, Plan::new(model, Some(level))))
     }
 
     /// As [`Engine::new`], with the slow kernels that define the results.
@@ -140,14 +153,49 @@ impl<'a> Engine<'a> {
     /// What [`IntegerModel::validate`] refuses.
     pub fn reference(model: &'a IntegerModel) -> Result<Self, ModelError> {
         model.validate()?;
-        Ok(Self::with_kernels(model, Kernels::Reference))
+        Ok(Self::planned(model, Plan::new(model, None)))
     }
 
-    fn with_kernels(model: &'a IntegerModel, kernels: Kernels) -> Self {
-        let lengths = lengths(model);
-        let arena = Arena::new(model, &lengths);
-        let buffers = arena.slots.iter().map(|slot| Codes::zeros(slot.code_type, slot.length)).collect();
-        Self { model, kernels, lengths, arena, buffers }
+    fn planned(model: &'a IntegerModel, plan: Plan) -> Self {
+        let memories = vec![Memory::new(&plan, 1)];
+        Self {
+            model,
+            plan: Kept::new(plan),
+            memories,
+            threads: 1,
+            #[cfg(feature = "threads")]
+            team: None,
+        }
+    }
+
+    /// Uses so many threads, at least 1, where there is enough to do; the codes are the same. A batch is computed sample by
+    /// sample, on threads that live as long as the run. One sample is computed by rows of its large convolutions, on threads
+    /// that live as long as the engine and have buffers of their own.
+    #[cfg(feature = "threads")]
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self.team = if self.threads > 1 { Team::new(&self.plan, self.threads) } else { None };
+        self
+    }
+
+    /// What is allocated now. Running several samples at once takes the buffers of several samples, which are then kept.
+    pub fn allocated(&self) -> Allocated {
+        #[cfg(feature = "threads")]
+        let team = self.team.as_ref().map_or([0; 2], Team::allocated);
+        #[cfg(not(feature = "threads"))]
+        let team = [0; 2];
+        Allocated {
+            activations: self.memories.iter().map(Memory::allocated).sum::<usize>() + team[0],
+            scratch: self.memories.iter().map(|memory| memory.scratch.allocated()).sum::<usize>() + team[1],
+            constants: self.plan.packed(),
+        }
+    }
+
+    /// Bytes of all buffers that runs so far have needed: activations and scratch.
+    pub fn peak_bytes(&self) -> usize {
+        let Allocated { activations, scratch, .. } = self.allocated();
+        activations + scratch
     }
 
     /// Output codes of any whole number of samples, concatenated batch first as the input is.
@@ -158,18 +206,20 @@ impl<'a> Engine<'a> {
     pub fn run<'c>(&mut self, codes: impl Into<CodesRef<'c>>) -> Result<Codes, RunError> {
         let codes = codes.into();
         self.check_type(codes)?;
-        let (sample, output) = (self.lengths[self.model.input.0], self.model.output.0);
-        if !codes.len().is_multiple_of(sample) {
-            return Err(RunError::InputLength { sample, found: codes.len() });
+        let (input, output) = (self.plan.cells[self.plan.input], self.plan.cells[self.plan.output]);
+        if !codes.len().is_multiple_of(input.length) {
+            return Err(RunError::InputLength { sample: input.length, found: codes.len() });
         }
-        let (samples, length) = (codes.len() / sample, self.lengths[output]);
-        let mut result = Codes::zeros(self.model.output_info().code_type, 0);
-        if samples.checked_mul(length).is_none_or(|total| !result.try_reserve(total)) {
-            return Err(RunError::OutputSize { sample: length, found: samples });
-        }
-        for index in 0..samples {
-            self.forward(codes.slice(index * sample, sample), |_, _| ());
-            result.extend(self.buffers[self.arena.slot[output]].view().slice(0, length));
+        let samples = codes.len() / input.length;
+        let result = samples.checked_mul(output.length).and_then(|total| Codes::try_zeros(output.code_type, total));
+        let Some(mut result) = result else {
+            return Err(RunError::OutputSize { sample: output.length, found: samples });
+        };
+        match self.threads.min(samples) {
+            0 => {}
+            #[cfg(feature = "threads")]
+            2.. => self.compute_apart(self.threads.min(samples), codes, result.view_mut()),
+            _ => self.compute_together(codes, result.view_mut()),
         }
         Ok(result)
     }
@@ -182,55 +232,80 @@ impl<'a> Engine<'a> {
     pub fn trace<'c>(&mut self, codes: impl Into<CodesRef<'c>>) -> Result<Vec<Codes>, RunError> {
         let codes = codes.into();
         self.check_type(codes)?;
-        let sample = self.lengths[self.model.input.0];
+        let sample = self.plan.cells[self.plan.input].length;
         if codes.len() != sample {
             return Err(RunError::InputLength { sample, found: codes.len() });
         }
-        let mut values = vec![Codes::zeros(CodeType::Int8, 0); self.lengths.len()];
-        self.forward(codes, |value, codes| values[value] = codes.to_owned());
+        let mut values = vec![Codes::zeros(CodeType::Int8, 0); self.model.values.len()];
+        values[self.model.input.0] = codes.to_owned();
+        let (model, plan) = (self.model, &self.plan);
+        forward(model, plan, &mut self.memories[0], 1, codes, |cell, codes| {
+            let mut value = Codes::zeros(codes.code_type(), codes.len());
+            leave(model, plan, cell, codes, &mut value.view_mut());
+            values[plan.cells[cell].value] = value;
+        });
         Ok(values)
+    }
+
+    /// Computes one sample on all threads where that pays, or any number on this one.
+    fn compute_together(&mut self, codes: CodesRef, mut result: CodesMut) {
+        let (plan, memory) = (&self.plan, &mut self.memories[0]);
+        #[cfg(feature = "threads")]
+        if let (Some(team), CodesRef::Int8(codes)) = (&mut self.team, codes)
+            && codes.len() == plan.cells[plan.input].length
+        {
+            team.compute(memory, codes);
+            return leave(self.model, plan, plan.output, memory.get(plan, plan.output, 1), &mut result);
+        }
+        compute(self.model, plan, memory, codes, result.slice(0, result.len()));
+    }
+
+    /// Computes about as many samples on each thread.
+    #[cfg(feature = "threads")]
+    fn compute_apart(&mut self, threads: usize, codes: CodesRef, result: CodesMut) {
+        extern crate std;
+
+        let (model, plan) = (self.model, &self.plan);
+        let [sample, output] = [plan.input, plan.output].map(|cell| plan.cells[cell].length);
+        let samples = codes.len() / sample;
+        while self.memories.len() < threads {
+            self.memories.push(Memory::new(plan, 1));
+        }
+        std::thread::scope(|scope| {
+            let (mut rest, mut start) = (result, 0);
+            for (index, memory) in self.memories[..threads].iter_mut().enumerate() {
+                let end = samples * (index + 1) / threads;
+                let (part, behind) = rest.split_at((end - start) * output);
+                let codes = codes.slice(start * sample, (end - start) * sample);
+                (rest, start) = (behind, end);
+                // The last part is this thread's own.
+                if index + 1 < threads {
+                    scope.spawn(move || compute(model, plan, memory, codes, part));
+                } else {
+                    compute(model, plan, memory, codes, part);
+                }
+            }
+        });
     }
 
     fn check_type(&self, codes: CodesRef) -> Result<(), RunError> {
         let (expected, found) = (self.model.input_info().code_type, codes.code_type());
         if expected == found { Ok(()) } else { Err(RunError::CodeType { expected, found }) }
     }
+}
 
-    /// Computes one sample; `seen` is called with the index and codes of every value as it is defined.
-    fn forward(&mut self, codes: CodesRef, mut seen: impl FnMut(usize, CodesRef)) {
-        let input = self.model.input.0;
-        self.buffers[self.arena.slot[input]].fill_from(codes);
-        seen(input, codes);
-        for (index, node) in self.model.nodes.iter().enumerate() {
-            let output = node.output.0;
-            // Inputs and output never share a buffer, so the output's can be taken out while the inputs are read.
-            let placeholder = Codes::Int8(Vec::new());
-            let mut buffer = core::mem::replace(&mut self.buffers[self.arena.slot[output]], placeholder);
-            self.compute(index, node, buffer.view_mut().first(self.lengths[output]));
-            seen(output, buffer.view().slice(0, self.lengths[output]));
-            self.buffers[self.arena.slot[output]] = buffer;
-        }
+/// Computes a whole number of samples, some at a time.
+fn compute(model: &IntegerModel, plan: &Plan, memory: &mut Memory, codes: CodesRef, mut result: CodesMut) {
+    let [sample, output] = [plan.input, plan.output].map(|cell| plan.cells[cell].length);
+    let samples = codes.len() / sample;
+    let at_once = Memory::best_samples(plan, samples);
+    if memory.samples < at_once {
+        *memory = Memory::new(plan, at_once);
     }
-
-    fn compute(&mut self, index: usize, node: &Node, codes: CodesMut) {
-        let (model, lengths, arena, buffers) = (self.model, &self.lengths, &self.arena, &self.buffers);
-        let operand = |id: &crate::model::ValueId| Operand {
-            codes: buffers[arena.slot[id.0]].view().slice(0, lengths[id.0]),
-            info: &model.values[id.0],
-        };
-        let inputs: Vec<Operand> = node.inputs.iter().map(operand).collect();
-        let mut y = Output { codes, info: &model.values[node.output.0] };
-        if let Kernels::Fast { packed, scratch } = &mut self.kernels
-            && let Some(packed) = &packed[index]
-            && let (CodesRef::Int8(x), CodesMut::Int8(codes)) = (inputs[0].codes, &mut y.codes)
-        {
-            match &node.op {
-                Op::Conv2d(op) => return fast::conv2d(model.rules, op, packed, scratch, (x, inputs[0].info), y.info, codes),
-                Op::Linear(op) => return fast::linear(model.rules, op, packed, scratch, (x, inputs[0].info), y.info, codes),
-                _ => {}
-            }
-        }
-        reference::compute(model.rules, &node.op, &inputs, &mut y);
+    for first in (0..samples).step_by(at_once) {
+        let count = at_once.min(samples - first);
+        forward(model, plan, memory, count, codes.slice(first * sample, count * sample), |_, _| ());
+        leave(model, plan, plan.output, memory.get(plan, plan.output, count), &mut result.slice(first * output, count * output));
     }
 }
 

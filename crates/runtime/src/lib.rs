@@ -14,27 +14,34 @@ mod engine;
 mod error;
 mod fixed_point;
 mod fma;
+mod forward;
 mod kernels;
+mod memory;
 mod model;
+mod multipliers;
 mod op;
 mod packed;
+mod plan;
 mod real;
 mod requantize;
 mod rules;
 mod sum_rule;
 mod tables;
+#[cfg(feature = "threads")]
+mod team;
 mod validate;
 
 pub use codes::{CodeType, Codes, CodesRef};
-pub use engine::{Engine, RunError};
+pub use engine::{Allocated, Engine, RunError};
 pub use error::ModelError;
+pub use kernels::fast::Level;
 pub use model::{IntegerModel, Node, QParams, ValueId, ValueInfo};
+pub use multipliers::FixedMultiplier;
 pub use op::{
     AvgPool2d, Clamp, Concat, Conv2d, ConvTranspose2d, Elementwise, Function, Gather, Linear, MatMul, MaxPool2d, Mean, Op, Pad,
     ResizeNearest, Slice, Softmax, SoftmaxTable, Transpose, Unary, Weights, broadcast,
 };
 pub use packed::{PackedCodes, WeightBits};
-pub use requantize::{dequantize, quantize, quantize_int16, requantize, round_half_even_f32};
+pub use requantize::{dequantize, quantize, quantize_int16, quantize_within, requantize, round_half_even_f32};
 pub use rules::{Contract, Rules};
-pub use sum_rule::FixedMultiplier;
 pub use tables::{softmax_table, unary_table};

@@ -1,7 +1,7 @@
 //! Weight codes of 8, 4 or 2 bits, packed as they are stored.
 //!
 //! The first code of a byte stands in its lowest bits, as in ONNX's INT4 and INT2 tensors and TFLite's; unused bits of the last
-//! byte are 0. Codes are two's complement.
+//! byte are 0 (Q56). Codes are two's complement.
 
 use alloc::{vec, vec::Vec};
 

@@ -24,15 +24,26 @@ pub fn round_half_even_f32(x: f32) -> f32 {
 
 /// The code of `x`: `clamp(rne(x / scale) + zero_point, −128, 127)`. ±inf saturates; NaN has no code and becomes the zero point.
 pub fn quantize(x: f32, qparams: QParams) -> i8 {
-    if x.is_nan() {
-        return to_code(0.0, qparams.zero_point, i8::MIN, i8::MAX);
-    }
-    to_code(x / qparams.scale, qparams.zero_point, i8::MIN, i8::MAX)
+    quantize_within(x, qparams, i8::MIN.into(), i8::MAX.into()) as i8
 }
 
 /// The int16 code of `x`: `clamp(rne(x / scale), −32768, 32767)`. ±inf saturates; NaN has no code and becomes 0.
 pub fn quantize_int16(x: f32, qparams: QParams) -> i16 {
-    round_half_even_f32((x / qparams.scale).clamp(i16::MIN.into(), i16::MAX.into())) as i16
+    quantize_within(x, QParams { zero_point: 0, ..qparams }, i16::MIN.into(), i16::MAX.into()) as i16
+}
+
+/// The code of `x` among integers of any width up to 16 bits, signed or not: `clamp(rne(x / scale) + zero_point, min, max)`. ±inf
+/// saturates; NaN has no code and becomes the zero point.
+///
+/// `zero_point` lies in `[min, max]`, and both ends within 2^23. Panics if `min > max`.
+pub fn quantize_within(x: f32, qparams: QParams, min: i32, max: i32) -> i32 {
+    let QParams { scale, zero_point } = qparams;
+    if x.is_nan() {
+        return zero_point;
+    }
+    // The clamp comes first, as in `to_code`.
+    let steps = (x / scale).clamp((min - zero_point) as f32, (max - zero_point) as f32);
+    round_half_even_f32(steps) as i32 + zero_point
 }
 
 /// The real value of a code of any type: `scale · (q − zero_point)`, one f32 product. Panics beyond int32.

@@ -10,7 +10,7 @@
 //! int16 operands have (Q47) in all TFLite runtimes, but for LiteRT's linear layer, which has (Q48). The evidence is
 //! `tests/peers/weighted_parity.py`, which states the same rules a second time, and `tests/weighted_goldens.rs`.
 
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 
 use crate::{
     codes::CodeType,
@@ -20,15 +20,6 @@ use crate::{
     requantize::Scaling,
     rules::Rules,
 };
-
-/// The multiplier of an output channel in integers, `m0 · 2^(shift − 31)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FixedMultiplier {
-    /// In `[2^30, 2^31)`, or 0 where the multiplier is below 2⁻³².
-    pub m0: i32,
-    /// Doublings, at least −31; negative ones are halvings.
-    pub shift: i32,
-}
 
 /// From a sum of products to a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,38 +121,13 @@ impl Rules {
             (_, _, WeightBits::Eight) => true,
             (Self::OnnxRuntime, ..) => false,
             // LiteRT takes a depthwise convolution of int16 by 4 bits and reads the packed bytes as codes.
-            (Self::LiteRt | Self::LiteRtReference, Op::Conv2d(op), WeightBits::Four) => x == CodeType::Int8 || op.groups == 1,
+            (Self::LiteRt | Self::LiteRtReference, Op::Conv2d(op), WeightBits::Four) => x == CodeType::Int8 || !op.is_depthwise(),
             (Self::LiteRt | Self::LiteRtReference, Op::Linear(_), _) => true,
             (Self::TfliteMicro, Op::Conv2d(_), WeightBits::Four) => x == CodeType::Int8,
             (Self::TfliteMicro, Op::Linear(op), WeightBits::Four) => x == CodeType::Int8 && op.weights.is_per_tensor(),
             _ => false,
         };
         Some(if is_taken { bits } else { WeightBits::Eight })
-    }
-
-    /// The integer multipliers of a node's output channels under these rules; `None` where the rule has no integer multiplier.
-    /// A product of two activations has one. The node belongs to a model that validates.
-    pub fn fixed_multipliers(self, op: &Op, inputs: &[&ValueInfo], y: &ValueInfo) -> Option<Vec<FixedMultiplier>> {
-        let x = inputs.first()?;
-        let rule = match op {
-            Op::Conv2d(op) => SumRule::conv2d(self, op, x.code_type),
-            Op::ConvTranspose2d(_) => SumRule::conv_transpose2d(self, x.code_type),
-            Op::Linear(op) => SumRule::linear(self, op, x.code_type),
-            Op::MatMul(_) => SumRule::mat_mul(self, x.code_type, inputs.get(1)?),
-            _ => return None,
-        };
-        let scales = match op.weights() {
-            Some((weights, _)) => weights.scale.clone(),
-            None => vec![inputs.get(1)?.qparams.scale],
-        };
-        if rule == SumRule::RealSum {
-            return None;
-        }
-        let multiplier = |&s_w: &f32| {
-            let fixed = Scaling::new(rule, x.qparams.scale, s_w, y.qparams.scale).fixed()?;
-            Some(FixedMultiplier { m0: fixed.mantissa, shift: fixed.shift })
-        };
-        scales.iter().map(multiplier).collect()
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) const SIGMOID_POINTS: [i16; 256] = [
 /// The table of a function from `x` to `y`, values of one code type; `None` where the rules do not define it on such codes.
 ///
 /// int8: 256 output codes, that of −128 first. int16: for sigmoid and tanh the points of a table of the logistic, less 32768;
-/// for gelu 513 points over all codes; nothing for a leaky relu, which is multiplied.
+/// for gelu 513 points over all codes; nothing for a leaky relu, which is multiplied, and for ONNX Runtime, which computes in f32.
 ///
 /// ```
 /// use qat_runtime::{Function, QParams, Rules, ValueInfo, unary_table};
@@ -59,6 +59,7 @@ pub fn unary_table(rules: Rules, function: Function, x: &ValueInfo, y: &ValueInf
     }
     if x.code_type == CodeType::Int16 {
         return Some(match function {
+            _ if rules == Rules::OnnxRuntime => Vec::new(),
             Function::Sigmoid | Function::Tanh => SIGMOID_POINTS.to_vec(),
             Function::LeakyRelu { .. } | Function::HardSwish => Vec::new(),
             Function::Gelu | Function::GeluTanh => points_f32(from.scale, 0, to.scale, |x| gelu(function, x)),
@@ -82,7 +83,7 @@ pub(crate) fn has(rules: Rules, function: Function, code_type: CodeType) -> bool
     match code_type {
         CodeType::Int8 => !(rules == Rules::TfliteMicro && is_gelu),
         CodeType::Int16 => match rules {
-            Rules::OnnxRuntime => false,
+            Rules::OnnxRuntime => true,
             Rules::TfliteMicro => !is_gelu && function != Function::HardSwish,
             Rules::LiteRt | Rules::LiteRtReference => function != Function::HardSwish,
         },
@@ -122,8 +123,12 @@ fn round_half_away(x: f64) -> f64 {
 
 /// (Q30): ONNX Runtime computes in f32 between (Q1) and (Q5).
 fn onnx_runtime_code(_: Rules, function: Function, q: i32, from: QParams, to: QParams) -> i32 {
-    let x = dequantize(q, from);
-    let y = match function {
+    quantize(onnx_runtime_real(function, dequantize(q, from)), to).into()
+}
+
+/// ONNX Runtime's function of a real number.
+pub(crate) fn onnx_runtime_real(function: Function, x: f32) -> f32 {
+    match function {
         Function::Sigmoid => mlas_logistic(x),
         Function::Tanh => mlas_tanh(x),
         Function::HardSwish => x * (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0),
@@ -136,8 +141,7 @@ fn onnx_runtime_code(_: Rules, function: Function, q: i32, from: QParams, to: QP
                 slope * x
             }
         }
-    };
-    quantize(y, to).into()
+    }
 }
 
 /// A polynomial, its highest coefficient first, by fused multiply-adds.
@@ -187,7 +191,9 @@ fn mlas_erf(x: f32) -> f32 {
 /// (Q31): XNNPACK's table of the logistic and of tanh, ties to the even code.
 fn xnnpack_code(_: Rules, function: Function, q: i32, from: QParams, to: QParams) -> i32 {
     let x = (q - from.zero_point) as f32 * from.scale;
-    let y = if function == Function::Sigmoid { logistic_f32(x) } else { rounded(tanh, x) };
+    // Beyond 100 the quotient would be of two infinities.
+    let logistic = |x: f64| exp(x) / (1.0 + exp(x));
+    let y = if function == Function::Sigmoid { rounded(logistic, x.clamp(-100.0, 100.0)) } else { rounded(tanh, x) };
     round_half_even_f32((y * (1.0 / to.scale) + to.zero_point as f32).clamp(-128.0, 127.0)) as i32
 }
 
@@ -331,6 +337,11 @@ impl SigmoidInput {
     /// Whether products with all codes stay in int32.
     pub(crate) fn holds(self) -> bool {
         self.multiplier <= 32_767
+    }
+
+    /// `m0` and `shift` of a position.
+    pub(crate) fn parts(self) -> (i32, u32) {
+        (self.multiplier, self.shift)
     }
 
     /// The position of a code.
@@ -483,7 +494,7 @@ mod tests {
         // gelu(0) = 0; at the highest code, 3.28, it is the number less 0.0017.
         assert!(table[256].abs() <= 1 && (table[512] - 32_750).abs() < 20, "{} {}", table[256], table[512]);
         assert_eq!(unary_table(Rules::TfliteMicro, Function::Gelu, &int16(1e-4), &int16(1e-4)), None);
-        assert_eq!(unary_table(Rules::OnnxRuntime, Function::Sigmoid, &int16(1e-4), &int16(1e-4)), None);
+        assert_eq!(unary_table(Rules::TfliteMicro, Function::HardSwish, &int16(1e-4), &int16(1e-4)), None);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Indices point at values, each value is defined once and before its use, shapes and code types follow from the operations,
 //! tensors have the lengths and domains that their fields document, the rules define every operation, and no sum can overflow:
 //! `Σ |w| · max |q − zero_point| + |bias| <= 2^31 − 1` for every output channel of int8 inputs, and likewise with 2^39 for int16
-//! inputs (Q53); nor does a sum leave its integers while it is scaled (Q54). A model that passes runs without panic. Sizes are checked before anything is allocated for them, in arithmetic that
-//! cannot overflow.
+//! inputs (Q53). Nor does a sum leave its integers while it is scaled (Q54). A model that passes runs without panic. Sizes are
+//! checked before anything is allocated for them, in arithmetic that cannot overflow.
 
 mod elementwise;
 
@@ -29,6 +29,9 @@ pub(crate) const MAX_SCALE_RATIO: f32 = 4_194_304.0;
 
 /// Largest magnitude of the sum over int16 inputs and of their biases: TFLite's kernels scale sums of up to 40 bits.
 const MAX_WIDE_SUM: i64 = 1 << 39;
+
+/// XNNPACK refuses to prepare a layer with a multiplier that is not below this.
+const XNNPACK_MULTIPLIERS: f32 = 256.0;
 
 impl IntegerModel {
     /// Checks everything that running and writing the model rely on. The first violation is returned, in the order
@@ -326,6 +329,10 @@ impl Place<'_> {
             let bound = (magnitude * deviation).saturating_add(weights.bias[channel].saturating_abs());
             self.sum(channel, bound, x)?;
             self.scaling(rule, channel, [x.qparams.scale, scale, y.qparams.scale], bound)?;
+            let found = (x.qparams.scale * scale) / y.qparams.scale;
+            if rule == SumRule::Fp32Rne && self.rules == Rules::LiteRt && found >= XNNPACK_MULTIPLIERS {
+                return Err(ModelError::Multiplier { at: self.at.into(), channel, found });
+            }
         }
         Ok(())
     }
@@ -333,13 +340,8 @@ impl Place<'_> {
     /// The multiplier of one channel's sums, which are at most `bound` in magnitude.
     fn scaling(&self, rule: SumRule, channel: usize, [s_in, s_w, s_out]: [f32; 3], bound: i64) -> Result<(), ModelError> {
         let found = (s_in * s_w) / s_out;
-        // XNNPACK refuses to prepare a layer with a multiplier of 256 or more.
-        let is_prepared = rule != SumRule::Fp32Rne || self.rules != Rules::LiteRt || found < 256.0;
         let holds = rule == SumRule::RealSum || Scaling::new(rule, s_in, s_w, s_out).holds(bound);
-        if found.is_finite() && is_prepared && holds {
-            return Ok(());
-        }
-        Err(ModelError::Multiplier { at: self.at.into(), channel, found })
+        if found.is_finite() && holds { Ok(()) } else { Err(ModelError::Multiplier { at: self.at.into(), channel, found }) }
     }
 
     /// A sum over products with the codes of `x` of at most `bound` in magnitude.

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{Random, lenet, residual};
-use qat_runtime::{CodeType, Codes, Engine, RunError};
+use common::{Random, lenet, lenet_wide, residual, resnet};
+use qat_runtime::{CodeType, Codes, Engine, Level, RunError};
 
 #[test]
 fn fast_equals_reference_on_whole_models() {
@@ -68,6 +68,55 @@ fn a_model_that_does_not_validate_does_not_run() {
     let mut model = lenet(1);
     model.values[0].qparams.scale = 0.0;
     assert!(matches!(model.run([0i8; 784].as_slice()), Err(RunError::Model(_))));
+}
+
+#[test]
+fn memory_is_what_must_be_alive_together() {
+    // While the first pool runs: the first convolution's 12 x 24 x 24 codes and the pool's 12 x 12 x 12.
+    let model = lenet_wide(1);
+    let mut engine = Engine::with_level(&model, Level::PORTABLE).unwrap();
+    assert_eq!(engine.allocated().activations, 6912 + 1728);
+    // The second convolution's image in int16, with room behind it for reading whole groups, and two rows of the first pool.
+    assert_eq!(engine.allocated().scratch, 2 * (1728 + 3) + 2 * 24 * 12);
+    assert_eq!(engine.peak_bytes(), engine.allocated().activations + engine.allocated().scratch);
+    // Runs of one sample take nothing more; a batch takes a multiple, which is kept.
+    let codes = Random::new(1).codes(64 * 784);
+    engine.run(&codes[..784]).unwrap();
+    engine.trace(&codes[..784]).unwrap();
+    assert_eq!(engine.allocated().activations, 6912 + 1728);
+    engine.run(&codes).unwrap();
+    let batch = engine.allocated();
+    assert!(batch.activations > 6912 + 1728 && batch.activations.is_multiple_of(6912 + 1728));
+    engine.run(&codes).unwrap();
+    assert_eq!(engine.allocated(), batch);
+
+    // In the first block: its input for the shortcut, and either convolution's output. The sum takes the place of the latter.
+    let model = resnet(3, 1);
+    let engine = Engine::new(&model).unwrap();
+    assert_eq!(engine.allocated().activations, 3 * 16 * 32 * 32);
+    let reference = Engine::reference(&model).unwrap().allocated();
+    assert_eq!((reference.activations, reference.scratch), (3 * 16 * 32 * 32, 0));
+}
+
+#[test]
+fn threads_that_share_samples_give_the_same_codes() {
+    let model = resnet(1, 9);
+    let sample = 3 * 32 * 32;
+    let codes = Random::new(9).codes(20 * sample);
+    let expected = model.run(&codes).unwrap();
+    for threads in [2, 3, 5] {
+        let mut engine = Engine::new(&model).unwrap().with_threads(threads);
+        // One sample at a time, so that the threads share its rows; pauses let them fall asleep.
+        for (index, codes) in codes.chunks(sample).enumerate() {
+            let found = engine.run(codes).unwrap();
+            assert_eq!(found.as_int8().unwrap(), &expected.as_int8().unwrap()[index * 10..(index + 1) * 10], "{threads} threads");
+            if index % 7 == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(3));
+            }
+        }
+        assert_eq!(engine.run(&codes).unwrap(), expected, "{threads} threads");
+        assert!(engine.peak_bytes() > threads * 3 * 16 * 32 * 32, "each thread has buffers of its own");
+    }
 }
 
 #[test]

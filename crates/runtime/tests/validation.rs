@@ -4,7 +4,7 @@ mod common;
 
 use common::{Builder, Random, lenet, residual};
 use qat_runtime::{
-    AvgPool2d, Clamp, Conv2d, Elementwise, IntegerModel, Linear, MaxPool2d, ModelError, Op, PackedCodes, QParams, Rules, ValueId,
+    AvgPool2d, Clamp, Conv2d, Elementwise, IntegerModel, Linear, MaxPool2d, ModelError, Op, PackedCodes, QParams, ValueId,
     ValueInfo,
 };
 
@@ -195,7 +195,7 @@ fn multipliers_beyond_f32() {
 }
 
 #[test]
-fn operations_that_the_rules_do_not_define() {
+fn indices_are_no_activations() {
     refused!(
         lenet(1),
         |m| m.values[0].code_type = qat_runtime::CodeType::Int32,

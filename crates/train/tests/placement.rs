@@ -27,3 +27,18 @@ fn lenet() {
 fn resnet8() {
     assert_eq!(listing(ZooModel::ResNet8), include_str!("goldens/resnet8.txt").trim_end());
 }
+
+#[test]
+fn ds_cnn() {
+    assert_eq!(listing(ZooModel::DsCnn), include_str!("goldens/ds_cnn.txt").trim_end());
+}
+
+#[test]
+fn lstm() {
+    assert_eq!(listing(ZooModel::Lstm), include_str!("goldens/lstm.txt").trim_end());
+}
+
+#[test]
+fn gru() {
+    assert_eq!(listing(ZooModel::Gru), include_str!("goldens/gru.txt").trim_end());
+}

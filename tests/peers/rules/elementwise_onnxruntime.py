@@ -1,7 +1,8 @@
 """ONNX Runtime's arithmetic in its default session on x86-64 with AVX2 and FMA, for QDQ graphs with uint8 codes (`"onnx"`).
 
-Fused to integer nodes: add, mul, sigmoid, leaky relu, softmax, concat. Not fused, so computed in f32 between DequantizeLinear and
-QuantizeLinear: sub, mean, tanh, hard swish, gelu; relu and relu6 are dropped where the codes imply them. Codes here are signed;
+Fused to integer nodes, for 8-bit codes: add, mul, sigmoid, leaky relu, softmax, concat. Not fused, so computed in f32 between DequantizeLinear and
+QuantizeLinear: sub, mean, tanh, hard swish, gelu, and everything of 16-bit codes; relu and relu6 are dropped where the codes imply
+them. Codes here are signed;
 `u = q + 128` is the uint8 code.
 """
 
@@ -25,9 +26,21 @@ def quantize(real, p: Problem) -> np.ndarray:
     return (np.rint(steps).astype(np.int64) + zero_point).astype(p.output_dtype)
 
 
+def first_is_stretched(a, b) -> bool:
+    """Whether the innermost axis in which the shapes are not both 1 is one along which the first operand stretches."""
+    return next((m == 1 < n for m, n in zip(a[::-1], b[::-1]) if (m, n) != (1, 1)), False)
+
+
 def add(p: Problem) -> np.ndarray:
-    """`rne(fma(a, s_a/s_o, fma(b, s_b/s_o, fixed)))` on uint8 codes, `fixed = z_o - fma(s_a/s_o, z_a, (s_b/s_o) * z_b)`."""
+    """`rne(fma(a, s_a/s_o, fma(b, s_b/s_o, fixed)))` on uint8 codes, `fixed = z_o - fma(s_a/s_o, z_a, (s_b/s_o) * z_b)`.
+
+    A first operand that stretches along the innermost axis changes places with the second.
+    """
+    if p.dtype == "int16":
+        return quantize(dequantize(p.inputs[0]) + dequantize(p.inputs[1]), p)
     (a, scale_a, zero_a), (b, scale_b, zero_b) = p.inputs
+    if first_is_stretched(a.shape, b.shape):
+        (b, scale_b, zero_b), (a, scale_a, zero_a) = p.inputs
     scale, zero_point = p.output
     ratio_a, ratio_b = f32(scale_a) / f32(scale), f32(scale_b) / f32(scale)
     fixed = f32(zero_point + 128) - fma(ratio_a, f32(zero_a + 128), ratio_b * f32(zero_b + 128))
@@ -42,6 +55,8 @@ def sub(p: Problem) -> np.ndarray:
 
 def mul(p: Problem) -> np.ndarray:
     """`rne(f32(v_a * v_b) * ((s_a * s_b) / s_o) + z_o)` on uint8 codes: ties go to the even uint8 code."""
+    if p.dtype == "int16":
+        return quantize(dequantize(p.inputs[0]) * dequantize(p.inputs[1]), p)
     (a, scale_a, zero_a), (b, scale_b, zero_b) = p.inputs
     ratio = f32(scale_a) * f32(scale_b) / f32(p.output[0])
     product = ((a.astype(np.int32) - zero_a) * (b.astype(np.int32) - zero_b)).astype(f32)

@@ -84,8 +84,9 @@ def table(p: Problem, function) -> np.ndarray:
 
 
 def sigmoid(p: Problem) -> np.ndarray:
-    """The logistic in a table."""
-    return table(p, lambda x: f32(1) / (f32(1) + tflite.exact(np.exp, -x)))
+    """The logistic in a table, as `e / (1 + e)` in f64."""
+    logistic = lambda x: np.exp(x) / (1 + np.exp(x))
+    return table(p, lambda x: tflite.exact(logistic, np.clip(x, -100, 100)))
 
 
 def tanh(p: Problem) -> np.ndarray:

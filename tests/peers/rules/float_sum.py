@@ -6,7 +6,7 @@ one column (a convolution whose output is one pixel).
 
 import numpy as np
 
-from .weighted import Weighted, windows
+from .weighted import Weighted, transpose_conv2d_sum, windows
 
 f32 = np.float32
 
@@ -36,8 +36,13 @@ def fma(a, b, c) -> np.ndarray:
 def reals(p: Weighted) -> tuple:
     """What DequantizeLinear makes of operand, weight and bias."""
     x = f32(p.x_scale) * (p.x.astype(f32) - f32(p.x_zero))
-    axis = 1 if p.op == "transpose_conv2d" else 0
-    scale = p.weight_scale.reshape([-1 if i == axis else 1 for i in range(p.weight.ndim)])
+    scale = p.weight_scale
+    if p.op == "transpose_conv2d" and len(scale) > 1:
+        # Groups of input channels belong to groups of output channels.
+        groups = p.attributes["groups"][0]
+        scale = scale.reshape(groups, 1, -1, 1, 1).repeat(p.weight.shape[0] // groups, axis=1).reshape(*p.weight.shape[:2], 1, 1)
+    else:
+        scale = scale.reshape(-1, *(1,) * (p.weight.ndim - 1))
     bias = (f32(p.x_scale) * p.weight_scale).astype(f32) * p.bias.astype(f32)
     return x, (scale * p.weight.astype(f32)).astype(f32), bias.astype(f32)
 
@@ -87,18 +92,13 @@ def conv2d(p: Weighted) -> np.ndarray:
 
 
 def transpose_conv2d(p: Weighted) -> np.ndarray:
+    """(Q51): one product for each kernel tap."""
     x, weight, bias = reals(p)
-    (kh, kw), (sh, sw) = p.attributes["kernel"], p.attributes["stride"]
-    top, left, bottom, right = p.attributes["padding"]
-    extra = p.attributes["output_padding"]
-    n, _, h, w = x.shape
-    full = np.zeros((n, weight.shape[1], (h - 1) * sh + kh + extra[0], (w - 1) * sw + kw + extra[1]), f32)
-    pixels = x.transpose(0, 2, 3, 1)
-    for i in range(kh):
-        for j in range(kw):
-            part = product(pixels, weight[:, :, i, j], BLOCK).transpose(0, 3, 1, 2)
-            full[:, :, i : i + (h - 1) * sh + 1 : sh, j : j + (w - 1) * sw + 1 : sw] += part
-    return full[:, :, top : full.shape[2] - bottom, left : full.shape[3] - right] + bias.reshape(-1, 1, 1)
+
+    def spread(pixels, columns):
+        return product(pixels.transpose(0, 2, 3, 1), columns, BLOCK).transpose(0, 3, 1, 2)
+
+    return transpose_conv2d_sum(x, weight, p.attributes, spread) + bias.reshape(-1, 1, 1)
 
 
 def linear(p: Weighted) -> np.ndarray:
@@ -109,6 +109,9 @@ def linear(p: Weighted) -> np.ndarray:
 def matmul(p: Weighted) -> np.ndarray:
     a = f32(p.x_scale) * (p.x.astype(f32) - f32(p.x_zero))
     b = f32(p.weight_scale[0]) * (p.weight.astype(f32) - f32(p.weight_zero))
+    if a.shape[1] == 1:
+        columns = [[product_by_four(rows, column[:, None]) for column in matrix.T] for rows, matrix in zip(a, b)]
+        return np.stack([np.concatenate(matrix, axis=-1) for matrix in columns])
     return np.stack([product(*pair, block(b.shape[-1])) for pair in zip(a, b)])
 
 

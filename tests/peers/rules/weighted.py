@@ -1,7 +1,7 @@
 """A problem of the multiply-accumulate family, its exact sum, and how its numbers are drawn.
 
 Codes are int8 (or int16) whatever the graph's type is; layouts are those of crates/runtime: images NCHW, weights
-[c_out, c_in / groups, k_h, k_w], transposed convolution [c_in, c_out, k_h, k_w], linear [d_out, d_in], matmul [.., k, n].
+[c_out, c_in / groups, k_h, k_w], transposed convolution [c_in, c_out / groups, k_h, k_w], linear [d_out, d_in], matmul [.., k, n].
 """
 
 from dataclasses import dataclass, field
@@ -70,18 +70,26 @@ def conv2d_sum(x: np.ndarray, weight: np.ndarray, attributes: dict) -> np.ndarra
     return np.einsum("ngchwk,gock->ngohw", x, weight, optimize=True).reshape(n, -1, h, w)
 
 
-def transpose_conv2d_sum(x: np.ndarray, weight: np.ndarray, attributes: dict) -> np.ndarray:
-    """Every input pixel adds its kernel; then `padding` is cut off and `output_padding` kept beyond it."""
-    (kh, kw), (sh, sw) = attributes["kernel"], attributes["stride"]
+def transpose_conv2d_sum(x: np.ndarray, weight: np.ndarray, attributes: dict, spread) -> np.ndarray:
+    """Every input pixel adds its kernel; then `padding` is cut off and `output_padding` kept beyond it.
+
+    `spread(pixels [N, c, h, w], columns [c, c_out])` gives what one kernel tap adds, `[N, c_out, h, w]`.
+    """
+    (kh, kw), (sh, sw), (dh, dw) = attributes["kernel"], attributes["stride"], attributes["dilation"]
     top, left, bottom, right = attributes["padding"]
-    extra = attributes.get("output_padding", [0, 0])
-    n, _, h, w = x.shape
-    full = np.zeros((n, weight.shape[1], (h - 1) * sh + kh + extra[0], (w - 1) * sw + kw + extra[1]))
-    for i in range(kh):
-        for j in range(kw):
-            part = np.einsum("nchw,co->nohw", x, weight[:, :, i, j], optimize=True)
-            full[:, :, i : i + (h - 1) * sh + 1 : sh, j : j + (w - 1) * sw + 1 : sw] += part
-    return full[:, :, top : full.shape[2] - bottom, left : full.shape[3] - right]
+    extra, groups = attributes["output_padding"], attributes["groups"][0]
+    n, c, h, w = x.shape
+    size = (h - 1) * sh + (kh - 1) * dh + 1 + extra[0], (w - 1) * sw + (kw - 1) * dw + 1 + extra[1]
+    full = np.zeros((n, groups, weight.shape[1], *size), x.dtype)
+    x, weight = x.reshape(n, groups, c // groups, h, w), weight.reshape(groups, c // groups, -1, kh, kw)
+    for group in range(groups):
+        for i in range(kh):
+            for j in range(kw):
+                y, z = i * dh, j * dw
+                target = full[:, group, :, y : y + (h - 1) * sh + 1 : sh, z : z + (w - 1) * sw + 1 : sw]
+                target += spread(x[:, group], weight[group, :, :, i, j])
+    full = full.reshape(n, -1, *size)
+    return full[:, :, top : size[0] - bottom, left : size[1] - right]
 
 
 def exact_sum(p: Weighted) -> np.ndarray:
@@ -90,7 +98,7 @@ def exact_sum(p: Weighted) -> np.ndarray:
     if p.op in ("conv1d", "conv2d"):
         acc = conv2d_sum(x, weight, p.attributes)
     elif p.op == "transpose_conv2d":
-        acc = transpose_conv2d_sum(x, weight, p.attributes)
+        acc = transpose_conv2d_sum(x, weight, p.attributes, lambda a, b: np.einsum("nchw,co->nohw", a, b, optimize=True))
     elif p.op == "linear":
         acc = x @ weight.T
     else:
@@ -142,7 +150,7 @@ def draw(rng, kind, name, op, attributes, x_shape, w_shape, *, per_channel=True,
     """Weights, bias and an output scale under which the sums span the codes (many times, for `saturating`)."""
     x_zero, x_scale = draw_zero(rng, wide), draw_scale(rng, kind, 1e-5 if wide else 1e-3, 1e-2 if wide else 1.0)
     codes, weight = draw_codes(rng, x_shape, wide), draw_weight(rng, w_shape, bits)
-    c_out = w_shape[1] if op == "transpose_conv2d" else w_shape[0]
+    c_out = w_shape[1] * attributes["groups"][0] if op == "transpose_conv2d" else w_shape[0]
     terms = np.prod(w_shape) / c_out
     if op == "transpose_conv2d":
         terms /= np.prod(attributes["stride"])

@@ -1,6 +1,10 @@
 """Weights of 4 and 2 bits, packed: which engine takes them in which operator, and by which rule."""
 
 from . import conv, linear, transpose_conv
+from .weighted import draw
+
+# Transposed convolutions that add nothing to what their own family compares.
+ONNX_ONLY = ("deep", "grouped", "dilated")
 
 SUMMARY = "packed 4-bit and 2-bit weights, int8 activations"
 
@@ -10,15 +14,15 @@ def problems(rng, kind: str, batch: int, small: bool, bits=(4, 2), **options):
         for family in (conv, linear, transpose_conv):
             for p in family.problems(rng, kind, batch, small, bits=width, **options):
                 # A linear layer without bias adds nothing here: the sum is the same.
-                if p.bias is not None and "deep" not in p.name:
+                if p.bias is not None and not p.name.startswith(ONNX_ONLY):
                     p.name = f"int{width}-{p.op}-{p.name}"
                     yield p
-        # An odd row keeps XNNPACK away from a linear layer.
-        if not small:
-            for p in linear.problems(rng, kind, batch, True, bits=width, **options):
-                if p.bias is not None:
-                    p.name = f"int{width}-odd-{p.name}"
-                    yield p
+        # Rows that do not fill their bytes keep XNNPACK away from a linear layer.
+        for per_channel in (True, False):
+            rows, d_in, d_out = (2, 9, 5) if small else (64, 33, 64)
+            label = f"int{width}-odd-{'channel' if per_channel else 'tensor'}-{kind}"
+            shapes = (rows, d_in), (d_out, d_in)
+            yield draw(rng, kind, label, "linear", {}, *shapes, per_channel=per_channel, bits=width, **options)
 
 
 def rule(engine: str, p) -> str | None:

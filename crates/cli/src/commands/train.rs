@@ -11,7 +11,7 @@ use burn::train::Interrupter;
 use qat::DeviceName;
 use qat::analysis::layer_costs;
 use qat_export::verify::{Parity, accuracy, integer_codes, parameter_bytes, real_outputs, top1};
-use qat_export::{OnnxOptions, check, convert, write_onnx, write_safetensors};
+use qat_export::{OnnxOptions, Target, check, convert, write_onnx, write_safetensors};
 use qat_train::data::{ImageSet, Split};
 use qat_train::recipe::{self, Goal, Setting, Trained};
 use qat_train::zoo::ZooNet;
@@ -52,9 +52,12 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
     let goal = if args.float_only { Goal::Float } else { Goal::Quantized };
     let net = zoo.init(&device, manifest.seed);
     let scheme = model::scheme(&manifest.scheme, &args.out)?.config();
+    let target = Target::natural(&scheme);
     let prepared = recipe::prepare(&net, &scheme, &data)?;
     if goal == Goal::Quantized {
-        check(&prepared)?;
+        if let Some(obstacle) = check(&prepared, target).into_iter().next() {
+            return Err(obstacle.into());
+        }
     }
     let float_bytes = layer_costs(&prepared).iter().map(|cost| cost.float_bytes).sum();
     let run = match earlier {
@@ -77,18 +80,26 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
     let Some(trained) = recipe::train(net, &scheme, &data, goal, &setting)? else {
         return Err(CliError::Interrupted { path: run.path().to_owned(), resume: resume_command(args, &manifest) });
     };
-    report(&run, &trained, &data.valid, float_bytes, &device, global)
+    let measures = Measures { test: &data.valid, float_bytes, target };
+    report(&run, &trained, &measures, &device, global)
+}
+
+/// What a report is made with.
+struct Measures<'a> {
+    test: &'a ImageSet,
+    float_bytes: u64,
+    target: Target,
 }
 
 /// Converts, measures, writes the run's last files and prints what came out.
 fn report(
     run: &RunDirectory,
     trained: &Trained<ZooNet>,
-    test: &ImageSet,
-    float_bytes: u64,
+    measures: &Measures,
     device: &Device,
     global: &Global,
 ) -> Result<(), CliError> {
+    let Measures { test, float_bytes, target } = *measures;
     let mut report = Report::new("train", global.json);
     let mut files = vec![run.path().join("run.toml"), run.metrics(), run.float_model()];
     let mut results = Results {
@@ -100,7 +111,7 @@ fn report(
     let row = |name: &str, accuracy: f64, bytes: u64| vec![name.into(), percent(accuracy), thousands(bytes)];
     let mut table = vec![vec![String::new(), "accuracy".into(), "bytes".into()], row("float", share(trained.float), float_bytes)];
     if let Some(quantized) = &trained.quantized {
-        let integers = convert(&quantized.model)?;
+        let integers = convert(&quantized.model, target)?;
         let samples = test.to_f32();
         let codes = integer_codes(&integers, &integers.quantize_input(&samples))?;
         let scores = real_outputs(|images| quantized.model.forward(images), &samples, test.shape, device)
@@ -109,8 +120,11 @@ fn report(
         let classes = integers.output_info().elements().unwrap_or(1);
         let integer_accuracy = accuracy(&top1(&codes.to_i32s(), classes), &test.labels);
         write_safetensors(&integers, &run.integer_model())?;
-        write_onnx(&integers, &OnnxOptions::default(), &run.onnx_model())?;
-        files.extend([run.qat_model(), run.integer_model(), run.onnx_model()]);
+        files.extend([run.qat_model(), run.integer_model()]);
+        if target == Target::Onnx {
+            write_onnx(&integers, &OnnxOptions::default(), &run.onnx_model())?;
+            files.push(run.onnx_model());
+        }
 
         let integer_bytes = parameter_bytes(&integers);
         let (ptq, qat) = (share(quantized.ptq), share(quantized.qat));

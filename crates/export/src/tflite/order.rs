@@ -136,6 +136,6 @@ mod tests {
         assert_eq!(transpose(&[1, 2, 3, 4, 5, 6], &[2, 3], &[1, 0]), [1, 4, 2, 5, 3, 6]);
         // [2, 1, 2] of (c, h, w) to (h, w, c).
         assert_eq!(transpose(&[1, 2, 3, 4], &[2, 1, 2], &[1, 2, 0]), [1, 3, 2, 4]);
-        assert_eq!(transpose::<u8>(&[], &[0, 3], &[1, 0]), []);
+        assert!(transpose::<u8>(&[], &[0, 3], &[1, 0]).is_empty());
     }
 }

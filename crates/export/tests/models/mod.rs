@@ -9,8 +9,8 @@ mod tables;
 
 use qat_runtime::{
     AvgPool2d, Clamp as Range, CodeType, Codes, Concat, Conv2d, ConvTranspose2d, Elementwise, Function, Gather, IntegerModel,
-    Linear, MatMul, MaxPool2d, Mean, Node, Op, PackedCodes, Pad, QParams, ResizeNearest, Rules, Slice, Softmax, Transpose, Unary,
-    ValueId, ValueInfo, WeightBits, Weights, broadcast,
+    Linear, MatMul, MaxPool2d, Mean, ModelError, Node, Op, PackedCodes, Pad, QParams, ResizeNearest, Rules, Slice, Softmax,
+    Transpose, Unary, ValueId, ValueInfo, WeightBits, Weights, broadcast,
 };
 
 /// The generator splitmix64: any seed gives a good sequence.
@@ -484,7 +484,7 @@ impl Builder {
     }
 }
 
-/// One small model for every operation that has a meaning for the drawn code type, with the operation's name. What an
+/// One small model for every operation that the drawn rules have on the drawn code type, with the operation's name. What an
 /// operation varies in appears: every attribute has a value that is not its default.
 pub fn operations(seed: u64, draw: Draw) -> Vec<(&'static str, IntegerModel)> {
     let odd = Window { kernel: [3, 2], stride: [2, 1], padding: [2, 0, 1, 1], dilation: [1, 2] };
@@ -501,6 +501,10 @@ pub fn operations(seed: u64, draw: Draw) -> Vec<(&'static str, IntegerModel)> {
     add("conv_transpose2d", &[3, 5, 4], &|b, x| {
         let window = Window { kernel: [3, 4], stride: [2, 3], padding: [1, 0, 0, 2], dilation: [1, 1] };
         b.conv_transpose("deconv", x, 4, 1, window, [1, 0], Clamp::None)
+    });
+    add("conv_transpose2d_groups", &[6, 4, 3], &|b, x| {
+        let window = Window { kernel: [2, 3], stride: [2, 2], padding: [0, 1, 1, 0], dilation: [2, 1] };
+        b.conv_transpose("deconv", x, 4, 2, window, [0, 1], Clamp::Range(-80, 120))
     });
     add("linear", &[24], &|b, x| b.linear("fc", x, 10, Clamp::None));
     add("linear_rows", &[5, 12], &|b, x| b.linear("fc", x, 7, Clamp::Relu));
@@ -557,8 +561,12 @@ pub fn operations(seed: u64, draw: Draw) -> Vec<(&'static str, IntegerModel)> {
     add("avg_pool2d_global", &[3, 7, 6], &|b, x| b.global_avg_pool("pool", x, 1.0));
     add("mean", &[3, 7, 6], &|b, x| b.mean("mean", x, &[1, 2], false, 1.7));
     add("mean_keep_dims", &[4, 10], &|b, x| b.mean("mean", x, &[1], true, 1.7));
+    add("mean_of_all", &[4, 10], &|b, x| b.mean("mean", x, &[0, 1], false, 2.0));
     add("relu", &[3, 5], &|b, x| b.relu("relu", x));
-    add("clamp", &[3, 5], &|b, x| b.clamp("clamp", x, -60, 70));
+    add("clamp", &[3, 5], &|b, x| {
+        let unit = if b.code_type(x) == CodeType::Int16 { 256 } else { 1 };
+        b.clamp("clamp", x, -60 * unit, 70 * unit)
+    });
     for function in [Function::Sigmoid, Function::Tanh, Function::HardSwish, Function::Gelu, Function::GeluTanh] {
         add(function.name(), &[64], &|b, x| b.unary("function", x, function));
     }
@@ -578,12 +586,91 @@ pub fn operations(seed: u64, draw: Draw) -> Vec<(&'static str, IntegerModel)> {
         let constant = b.constant("constant", &[3, 4], x);
         b.add("sum", x, constant, Clamp::None)
     });
+    add("constant_alone", &[3, 4], &|b, x| {
+        let constant = b.constant("constant", &[2, 4], x);
+        b.concat("joined", &[x, constant], 0)
+    });
     if draw.code_type == CodeType::Int8 {
         let (mut b, x) = Builder::with(seed, Draw { code_type: CodeType::Int32, ..draw }, &[6]);
         let y = b.gather("embedding", x, 11, 5);
         models.push(("gather", b.finish(y)));
     }
+    models.retain(|(_, model)| !matches!(model.validate(), Err(ModelError::Rules { .. })));
     models
+}
+
+/// A chain of ten operations, drawn from all that the rules have, on a sample of rank 3; earlier values come back as second
+/// operands. What runtimes make of neighbours shows here and not in [`operations`].
+pub fn chain(seed: u64, draw: Draw) -> IntegerModel {
+    let (mut b, input) = Builder::with(seed, draw, &[4, 8, 8]);
+    let mut values = vec![input];
+    let model = |b: &Builder, output: ValueId| {
+        let (values, nodes) = (b.values.clone(), b.nodes.clone());
+        IntegerModel { rules: b.draw.rules, values, nodes, input: ValueId(0), output }
+    };
+    while values.len() <= 10 {
+        let (x, kept) = (*values.last().unwrap(), (b.values.clone(), b.nodes.clone()));
+        let choice = b.random.int(0, 27);
+        let y = b.link(choice, x, &values);
+        // What the rules do not have is drawn again.
+        if model(&b, y).validate().is_err() {
+            (b.values, b.nodes) = kept;
+        } else {
+            values.push(y);
+        }
+    }
+    let output = *values.last().unwrap();
+    b.finish(output)
+}
+
+impl Builder {
+    /// The operation number `choice` of [`chain`] on a value of rank 3.
+    fn link(&mut self, choice: i32, x: ValueId, earlier: &[ValueId]) -> ValueId {
+        let shape = self.shape(x);
+        let &[c, h, w] = shape.as_slice() else { unreachable!("chains have rank 3") };
+        let name = format!("link{}", self.nodes.len());
+        let (name, is_small) = (name.as_str(), c * h * w <= 1024);
+        let window = Window { kernel: [2, 2], stride: [1, 2], padding: [1, 0, 0, 1], dilation: [1, 1] };
+        match choice {
+            0 => self.conv(name, x, 6, 1, Window::same(3, 1), Clamp::Relu),
+            1 => self.conv(name, x, c, c, Window::same(3, 1), Clamp::ReluAt(-30)),
+            2 if is_small => self.conv_transpose(name, x, 3, 1, Window { padding: [0; 4], ..window }, [0, 1], Clamp::None),
+            3 => self.linear(name, x, 7, Clamp::Range(-100, 100)),
+            4 => self.mat_mul(name, x, x, true, Clamp::None),
+            5..=8 => {
+                let other = earlier.iter().rev().find(|&&other| other != x && self.shape(other) == shape).copied();
+                let other = other.unwrap_or_else(|| self.constant(&format!("{name}.constant"), &[c, 1, w], x));
+                match choice {
+                    5 => self.add(name, x, other, Clamp::Relu),
+                    6 => self.sub(name, x, other, Clamp::None),
+                    7 => self.mul(name, other, x, Clamp::None),
+                    _ => {
+                        let other = self.requantize_like(&format!("{name}.like"), other, x);
+                        self.concat(name, &[other, x], 1)
+                    }
+                }
+            }
+            9 if h > 2 && w > 2 => self.max_pool(name, x, window),
+            10 if h > 2 && w > 2 => self.avg_pool(name, x, window, true, 1.0),
+            11 if h > 2 && w > 2 => self.avg_pool(name, x, window, false, 1.3),
+            12 => self.mean(name, x, &[1], true, 1.5),
+            13 => self.relu(name, x),
+            14 => self.clamp(name, x, -70, 90),
+            15 => self.unary(name, x, Function::Sigmoid),
+            16 => self.unary(name, x, Function::Tanh),
+            17 => self.unary(name, x, Function::HardSwish),
+            18 => self.unary(name, x, Function::Gelu),
+            19 => self.unary(name, x, Function::LeakyRelu { slope: 0.2 }),
+            20 => self.softmax(name, x),
+            21 => self.requantize(name, x, self.code_type(x), 1.4),
+            22 => self.reshape(name, x, &[h, c, w]),
+            23 => self.transpose(name, x, &[2, 0, 1]),
+            24 => self.pad(name, x, &[0, 1, 0], &[1, 0, 2]),
+            25 if w > 2 => self.slice(name, x, &[0, 0, 1], &[c, h, w], &[1, 1, 2]),
+            26 if is_small => self.resize_nearest(name, x, [1, 2]),
+            _ => self.requantize(name, x, self.code_type(x), 0.9),
+        }
+    }
 }
 
 /// Two residual blocks, one with a strided shortcut, a pool, a depthwise convolution and a classifier; `[3, 16, 16]` to `[10]`.

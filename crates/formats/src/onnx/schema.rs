@@ -1,10 +1,12 @@
 //! The messages of `onnx.proto`, under its field names and tags.
 //!
 //! The schema is proto2: scalar fields are `Option`, where `None` is "not written", and repeated numbers are unpacked except
-//! where the schema says otherwise. Fields that no reader here needs (training information, sparse tensors, sequence and map
-//! types, quantization annotations) are left out, and skipped when read.
+//! where the schema says otherwise. Fields that no reader here needs (training information, sparse attributes, sequence and
+//! map types, quantization annotations) are left out, and skipped when read.
 
 use prost::{Message, Oneof};
+
+use crate::elements::{bf16_to_f32, f16_to_f32, packed_signed, packed_unsigned};
 
 /// A file: one graph, the operator sets it is written in, and who wrote it (`ModelProto`).
 #[derive(Clone, PartialEq, Message)]
@@ -87,6 +89,23 @@ pub struct Graph {
     /// Types of values in between.
     #[prost(message, repeated, tag = "13")]
     pub value_info: Vec<ValueInfo>,
+    /// Constants of mostly zeros, each under the name of its `values`.
+    #[prost(message, repeated, tag = "15")]
+    pub sparse_initializer: Vec<SparseTensor>,
+}
+
+/// A constant of mostly zeros (`SparseTensorProto`).
+#[derive(Clone, PartialEq, Message)]
+pub struct SparseTensor {
+    /// The elements that are not zero; its name is that of the whole.
+    #[prost(message, optional, tag = "1")]
+    pub values: Option<Tensor>,
+    /// Where they are.
+    #[prost(message, optional, tag = "2")]
+    pub indices: Option<Tensor>,
+    /// Shape of the whole.
+    #[prost(int64, repeated, packed = "false", tag = "3")]
+    pub dims: Vec<i64>,
 }
 
 /// One application of an operator (`NodeProto`).
@@ -289,7 +308,8 @@ pub struct Tensor {
     /// Elements of [`DataType::Float`], and pairs of [`DataType::Complex64`].
     #[prost(float, repeated, packed = "true", tag = "4")]
     pub float_data: Vec<f32>,
-    /// Elements of 32 bits and fewer other than [`DataType::Float`], one to a number; 16-bit floats as their bits.
+    /// Elements of 32 bits and fewer other than [`DataType::Float`], one to a number; 16-bit floats as their bits; elements of
+    /// fewer than 8 bits packed as in `raw_data`, a byte to a number.
     #[prost(int32, repeated, packed = "true", tag = "5")]
     pub int32_data: Vec<i32>,
     /// Elements of [`DataType::String`].
@@ -301,7 +321,7 @@ pub struct Tensor {
     /// The name by which nodes refer to it.
     #[prost(string, optional, tag = "8")]
     pub name: Option<String>,
-    /// Elements as little-endian bytes; 4-bit elements two to a byte, the first in the low half.
+    /// Elements as little-endian bytes; those of fewer than 8 bits packed from the lowest bits upwards.
     #[prost(bytes = "vec", optional, tag = "9")]
     pub raw_data: Option<Vec<u8>>,
     /// Elements of [`DataType::Double`], and pairs of [`DataType::Complex128`].
@@ -313,7 +333,7 @@ pub struct Tensor {
     /// For people.
     #[prost(string, optional, tag = "12")]
     pub doc_string: Option<String>,
-    /// Where the bytes are, for [`Tensor::is_external`]: `location`, `offset`, `length`.
+    /// Where the bytes are, for [`Tensor::is_external`]; [`ExternalData::of`](super::ExternalData::of) understands it.
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<StringStringEntry>,
     /// 1 when the elements are in another file.
@@ -353,36 +373,68 @@ impl Tensor {
         dims.into_iter().try_fold(1, usize::checked_mul)
     }
 
-    /// Elements of a [`DataType::Float`] tensor, from whichever field has them; `None` for other types and for external data.
+    /// Elements of a [`DataType::Float`] tensor, or of a [`DataType::Float16`] or [`DataType::Bfloat16`] one, widened exactly,
+    /// from whichever field has them; `None` for other types and for external data.
     pub fn to_f32s(&self) -> Option<Vec<f32>> {
-        if self.element_type() != Some(DataType::Float) || self.is_external() {
+        let data_type = self.element_type()?;
+        if self.is_external() {
             return None;
         }
-        match &self.raw_data {
-            Some(raw) => Some(raw.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()),
-            None => Some(self.float_data.clone()),
+        let halves = |to_f32: fn(u16) -> f32| match &self.raw_data {
+            Some(raw) => raw.as_chunks().0.iter().map(|&bytes| to_f32(u16::from_le_bytes(bytes))).collect(),
+            None => self.int32_data.iter().map(|&bits| to_f32(bits as u16)).collect(),
+        };
+        match (data_type, &self.raw_data) {
+            (DataType::Float, Some(raw)) => Some(raw.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()),
+            (DataType::Float, None) => Some(self.float_data.clone()),
+            (DataType::Float16, _) => Some(halves(f16_to_f32)),
+            (DataType::Bfloat16, _) => Some(halves(bf16_to_f32)),
+            _ => None,
         }
     }
 
-    /// Elements of a [`DataType::Int64`], [`DataType::Int32`], [`DataType::Int8`], [`DataType::Uint8`] or [`DataType::Bool`]
-    /// tensor, widened, from whichever field has them; `None` for other types and for external data.
+    /// Elements of an integer or [`DataType::Bool`] tensor, those of 2 and 4 bits unpacked, widened, from whichever field has
+    /// them; `None` for other types, for external data and for a [`DataType::Uint64`] element beyond [`i64::MAX`].
     pub fn to_i64s(&self) -> Option<Vec<i64>> {
         let data_type = self.element_type()?;
         if self.is_external() {
             return None;
         }
-        let typed = || self.int32_data.iter().map(|&value| value.into()).collect();
-        match (data_type, &self.raw_data) {
-            (DataType::Int64, Some(raw)) => Some(raw.as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect()),
-            (DataType::Int64, None) => Some(self.int64_data.clone()),
-            (DataType::Int32, Some(raw)) => {
-                Some(raw.as_chunks().0.iter().map(|&bytes| i32::from_le_bytes(bytes).into()).collect())
-            }
-            (DataType::Int8, Some(raw)) => Some(raw.iter().map(|&byte| byte.cast_signed().into()).collect()),
-            (DataType::Uint8 | DataType::Bool, Some(raw)) => Some(raw.iter().map(|&byte| byte.into()).collect()),
-            (DataType::Int32 | DataType::Int8 | DataType::Uint8 | DataType::Bool, None) => Some(typed()),
-            _ => None,
+        let count = self.element_count()?;
+        let Some(raw) = &self.raw_data else {
+            // Elements that share a byte share a number.
+            let packed = || self.int32_data.iter().map(|&byte| byte as u8).collect::<Vec<_>>();
+            return match data_type {
+                DataType::Int64 => Some(self.int64_data.clone()),
+                DataType::Uint64 | DataType::Uint32 => self.uint64_data.iter().map(|&value| value.try_into().ok()).collect(),
+                DataType::Int32 | DataType::Int16 | DataType::Uint16 | DataType::Int8 | DataType::Uint8 | DataType::Bool => {
+                    Some(self.int32_data.iter().map(|&value| value.into()).collect())
+                }
+                _ => unpacked(data_type, &packed(), count),
+            };
+        };
+        match data_type {
+            DataType::Int64 => Some(raw.as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect()),
+            DataType::Uint64 => raw.as_chunks().0.iter().map(|&bytes| u64::from_le_bytes(bytes).try_into().ok()).collect(),
+            DataType::Int32 => Some(raw.as_chunks().0.iter().map(|&bytes| i32::from_le_bytes(bytes).into()).collect()),
+            DataType::Uint32 => Some(raw.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes).into()).collect()),
+            DataType::Int16 => Some(raw.as_chunks().0.iter().map(|&bytes| i16::from_le_bytes(bytes).into()).collect()),
+            DataType::Uint16 => Some(raw.as_chunks().0.iter().map(|&bytes| u16::from_le_bytes(bytes).into()).collect()),
+            DataType::Int8 => Some(raw.iter().map(|&byte| byte.cast_signed().into()).collect()),
+            DataType::Uint8 | DataType::Bool => Some(raw.iter().map(|&byte| byte.into()).collect()),
+            _ => unpacked(data_type, raw, count),
         }
+    }
+}
+
+/// `count` integers of 2 or 4 bits; `None` for other types.
+fn unpacked(data_type: DataType, bytes: &[u8], count: usize) -> Option<Vec<i64>> {
+    match data_type {
+        DataType::Int4 => Some(packed_signed(bytes, 4, count).map(i64::from).collect()),
+        DataType::Uint4 => Some(packed_unsigned(bytes, 4, count).map(i64::from).collect()),
+        DataType::Int2 => Some(packed_signed(bytes, 2, count).map(i64::from).collect()),
+        DataType::Uint2 => Some(packed_unsigned(bytes, 2, count).map(i64::from).collect()),
+        _ => None,
     }
 }
 

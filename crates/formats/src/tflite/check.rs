@@ -113,10 +113,10 @@ pub enum CheckError {
 /// * All indices refer to something; only an operator's optional inputs may be −1.
 /// * Sizes are not negative; a constant's bytes fill its shape, unless its elements vary in length, are stored sparsely or have a
 ///   type without a name here.
-/// * There are as many zero points as scales, or none; one scale, or as many as the quantized dimension is long; as many lowest as
-///   highest values.
-/// * A tensor has one origin: a constant, an input of the subgraph, a variable, or one operator, which stands before all that read
-///   it. Hence there are no cycles.
+/// * There are as many zero points as scales, or none; one scale, or as many as the quantized dimension is long; as many lowest
+///   as highest values.
+/// * A tensor has one origin: a constant, an input of the subgraph, a variable, or one operator, which stands before all that
+///   read it. Hence there are no cycles. A tensor without elements, but with a buffer, needs no origin.
 /// * Signatures have names of their own, and so have the inputs and the outputs of each. Tensors need none.
 ///
 /// # Errors
@@ -172,7 +172,7 @@ fn check_signature(model: &Model, signature: &SignatureDef, path: &str) -> Resul
         for (index, map) in maps.iter().enumerate() {
             let path = || format!("{path}.{list}[{index}]");
             within(map.tensor_index, tensors, path)?;
-            if !names.insert(map.name.clone()) {
+            if !names.insert(map.name.as_str()) {
                 return Err(CheckError::Name { path: path(), name: map.name.clone() });
             }
         }
@@ -187,44 +187,47 @@ fn check_subgraph(model: &Model, subgraph: &SubGraph, path: &str) -> Result<(), 
         check_tensor(model, tensor, &format!("{path}.tensors[{index}]"))?;
     }
     let count = subgraph.tensors.len();
-    // Variables have elements before the first operator runs, and may be given others.
-    let mut defined: Vec<bool> = subgraph.tensors.iter().map(|tensor| tensor.is_variable || is_constant(model, tensor)).collect();
-    let define = |defined: &mut Vec<bool>, tensor: i32, path: &dyn Fn() -> String| {
+    // Constants have their elements from the file and from nowhere else. Variables have some before the first operator runs,
+    // and may be given others; a tensor without elements needs nobody to define it.
+    let mut taken: Vec<bool> = subgraph.tensors.iter().map(|tensor| is_constant(model, tensor)).collect();
+    let ready = |tensor: &Tensor| tensor.is_variable || tensor.buffer != 0 && tensor.element_count() == Some(0);
+    let ready: Vec<bool> = subgraph.tensors.iter().map(ready).collect();
+    let define = |taken: &mut Vec<bool>, tensor: i32, path: &dyn Fn() -> String| {
         let index = within(tensor, count, path)?;
-        if defined[index] && !subgraph.tensors[index].is_variable {
+        if std::mem::replace(&mut taken[index], true) && !subgraph.tensors[index].is_variable {
             return Err(CheckError::Redefined { path: path(), tensor });
         }
-        defined[index] = true;
         Ok(())
     };
-    let read = |defined: &[bool], tensor: i32, path: &dyn Fn() -> String| match defined[within(tensor, count, path)?] {
-        true => Ok(()),
-        false => Err(CheckError::Undefined { path: path(), tensor }),
+    let read = |taken: &[bool], tensor: i32, path: &dyn Fn() -> String| {
+        let index = within(tensor, count, path)?;
+        match taken[index] || ready[index] {
+            true => Ok(()),
+            false => Err(CheckError::Undefined { path: path(), tensor }),
+        }
     };
     for (index, &tensor) in subgraph.inputs.iter().enumerate() {
-        define(&mut defined, tensor, &|| format!("{path}.inputs[{index}]"))?;
+        define(&mut taken, tensor, &|| format!("{path}.inputs[{index}]"))?;
     }
     for (index, operator) in subgraph.operators.iter().enumerate() {
         let path = format!("{path}.operators[{index}]");
         check_operator(model, operator, count, &path)?;
         for (index, &tensor) in operator.inputs.iter().enumerate().filter(|&(_, &tensor)| tensor != -1) {
-            read(&defined, tensor, &|| format!("{path}.inputs[{index}]"))?;
+            read(&taken, tensor, &|| format!("{path}.inputs[{index}]"))?;
         }
         for (index, &tensor) in operator.outputs.iter().enumerate() {
-            define(&mut defined, tensor, &|| format!("{path}.outputs[{index}]"))?;
+            define(&mut taken, tensor, &|| format!("{path}.outputs[{index}]"))?;
         }
     }
     for (index, &tensor) in subgraph.outputs.iter().enumerate() {
-        read(&defined, tensor, &|| format!("{path}.outputs[{index}]"))?;
+        read(&taken, tensor, &|| format!("{path}.outputs[{index}]"))?;
     }
     Ok(())
 }
 
-/// The elements are in the file, or there are none: an empty tensor needs no bytes, only a buffer of its own.
+/// The elements are in this file or in another.
 fn is_constant(model: &Model, tensor: &Tensor) -> bool {
-    let elsewhere = tensor.unread.contains(&Tensor::EXTERNAL_BUFFER);
-    let empty = tensor.buffer != 0 && tensor.element_count() == Some(0);
-    elsewhere || empty || !model.data(tensor).is_empty()
+    tensor.unread.contains(&Tensor::EXTERNAL_BUFFER) || !model.data(tensor).is_empty()
 }
 
 fn check_tensor(model: &Model, tensor: &Tensor, path: &str) -> Result<(), CheckError> {

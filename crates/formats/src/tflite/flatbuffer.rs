@@ -3,8 +3,8 @@
 //! A table is four bytes that lead back to its vtable, and then its fields; a vtable says for each slot where in the table the
 //! field lies. Everything else hangs on unsigned offsets forward. Each of these is checked against the file before it is
 //! followed. Tables may overlap, and many offsets may lead to one, so a small file can describe an endless one: what is read is
-//! paid for from a budget in proportion to the file's length. The schema's tables do not nest in themselves, hence no cycle and no
-//! depth to limit.
+//! paid for from a budget in proportion to the file's length. The schema's tables do not nest in themselves, hence no cycle and
+//! no depth to limit.
 
 use std::cell::Cell;
 use std::fmt;
@@ -98,7 +98,7 @@ impl<'p> Table<'p> {
     fn open(file: &'p File<'p>, path: &'p Path<'p>, at: usize) -> Result<Self, ReadError> {
         let length = file.bytes.len();
         let wrong = |expected, found| ReadError::Table { path: path.to_string(), at, expected, found, length };
-        let back = i32::from_le_bytes(file.at(at).ok_or_else(|| wrong("four bytes that lead to its vtable", 0))?);
+        let back = i32::from_le_bytes(file.at(at).ok_or_else(|| wrong("four bytes that lead to its vtable inside the file", 0))?);
         let vtable = usize::try_from(at as i64 - i64::from(back));
         let vtable = vtable.map_err(|_| wrong("a vtable inside the file", back.into()))?;
         let sizes: Option<[u8; 4]> = file.at(vtable);

@@ -68,7 +68,9 @@ macro_rules! builtin_options {
                     return Ok(Self::Unread { table: number, slots });
                 }
                 Ok(match number {
-                    $($number => Self::$variant($name { $($field: Field::read(table, $slot, stringify!($field), $default)?,)* }),)*
+                    $($number => Self::$variant($name {
+                        $($field: Field::read(table, $slot, stringify!($field), $default)?,)*
+                    }),)*
                     $($empty_number => Self::$empty_variant,)*
                     _ => Self::Unread { table: number, slots },
                 })
@@ -439,11 +441,11 @@ builtin_options! {
         54 NotEqual,
         /// Of a power, without fields.
         56 Pow,
-        /// Of a conjunction, without fields.
+        /// Of a logical or, without fields.
         60 LogicalOr,
-        /// Of a disjunction, without fields.
+        /// Of a logical and, without fields.
         62 LogicalAnd,
-        /// Of a negation, without fields.
+        /// Of a logical not, without fields.
         63 LogicalNot,
         /// Of a division rounded down, without fields.
         65 FloorDiv,

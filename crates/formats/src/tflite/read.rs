@@ -10,8 +10,8 @@ use super::schema::{
     TensorMap, TensorType,
 };
 
-/// What is wrong with the bytes of a TFLite file. `path` is a place in the model, as in `subgraphs[0].tensors[3].name`; `at` counts
-/// bytes from the start of the file.
+/// What is wrong with the bytes of a TFLite file. `path` is a place in the model, as in `subgraphs[0].tensors[3].name`; `at`
+/// counts bytes from the start of the file.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum ReadError {
@@ -56,9 +56,7 @@ pub enum ReadError {
         length: usize,
     },
     /// A field leaves its table.
-    #[error(
-        "TFLite file, {path}: expected {expected} bytes inside the table of {size} bytes at byte {at}, found {found} as their start"
-    )]
+    #[error("TFLite file, {path}: expected {expected} bytes inside the table of {size} at byte {at}, found them from {found} on")]
     Field {
         /// The field.
         path: String,
@@ -72,9 +70,7 @@ pub enum ReadError {
         found: u16,
     },
     /// A list leaves the file.
-    #[error(
-        "TFLite file, {path}: expected a list inside the file of {length} bytes at byte {at}, found {count} elements of {element} bytes"
-    )]
+    #[error("TFLite file, {path} at byte {at}: expected a list inside the file of {length} bytes, found {count} times {element}")]
     List {
         /// The list.
         path: String,
@@ -141,8 +137,8 @@ pub enum ReadError {
 ///
 /// # Errors
 ///
-/// [`ReadError`] for bytes that are no TFLite model, are cut short, or contradict themselves. Memory use is bounded by a constant
-/// multiple of `bytes.len()`.
+/// [`ReadError`] for bytes that are no TFLite model, are cut short, or contradict themselves, and for a model that takes more
+/// than 32 bytes of memory for each of the file's.
 pub fn read(bytes: &[u8]) -> Result<Model, ReadError> {
     let length = bytes.len();
     let found = bytes.get(4..).unwrap_or_default();

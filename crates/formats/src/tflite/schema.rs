@@ -221,8 +221,8 @@ impl Tensor {
         }
     }
 
-    /// Elements of an integer or `BOOL` tensor from its bytes, [`Model::data`], widened; `None` for other types and for a `UINT64`
-    /// element beyond [`i64::MAX`].
+    /// Elements of an integer or `BOOL` tensor from its bytes, [`Model::data`], widened; `None` for other types and for a
+    /// `UINT64` element beyond [`i64::MAX`].
     pub fn to_i64s(&self, data: &[u8]) -> Option<Vec<i64>> {
         let count = self.element_count()?;
         match self.r#type {

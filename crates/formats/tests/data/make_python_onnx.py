@@ -27,6 +27,8 @@ graph = helper.make_graph(
     [
         helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 2, 2]),
         helper.make_tensor_value_info("u", TensorProto.FLOAT, None),
+        helper.make_tensor_value_info("cond", TensorProto.BOOL, []),
+        *(helper.make_tensor_value_info(name, TensorProto.FLOAT, [3, 3, 3]) for name in "abc"),
     ],
     [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
     [numpy_helper.from_array(weight, "weight"), scale, axes, int4],

@@ -55,7 +55,7 @@ fn every_changed_bit_gives_an_error_or_a_model() {
 fn every_byte_set_to_an_extreme_gives_an_error_or_a_model() {
     let bytes = write(&everything()).unwrap();
     for at in 0..bytes.len() {
-        for value in [0, 1, 0x7f, 0x80, 0xff] {
+        for value in [0, 0x80, 0xff] {
             let mut changed = bytes.clone();
             changed[at] = value;
             survives(&changed);

@@ -508,11 +508,21 @@ fn tensors_with_two_origins() {
         subgraph.operators[0].outputs.push(output);
     });
     redefined("subgraphs[1].operators[0].outputs[0]", &|subgraph| subgraph.operators[0].outputs[0] = subgraph.inputs[0]);
-    // Constants, with and without elements.
+    // A constant.
     redefined("subgraphs[1].operators[0].outputs[0]", &|subgraph| subgraph.operators[0].outputs[0] = 0);
-    redefined("subgraphs[1].operators[0].outputs[0]", &|subgraph| subgraph.operators[0].outputs[0] = 1);
+    redefined("subgraphs[1].operators[0].outputs[2]", &|subgraph| subgraph.operators[0].outputs.extend([1, 1]));
     redefined("subgraphs[1].inputs[1]", &|subgraph| subgraph.inputs.push(0));
     redefined("subgraphs[1].inputs[1]", &|subgraph| subgraph.inputs.push(subgraph.inputs[0]));
+}
+
+#[test]
+fn tensors_without_elements_need_no_origin_and_may_have_one() {
+    let mut model = everything();
+    let subgraph = &mut model.subgraphs[1];
+    assert_eq!(subgraph.tensors[1].element_count(), Some(0));
+    subgraph.operators[0].inputs[0] = 1;
+    subgraph.operators[0].outputs.push(1);
+    assert_eq!(check(&model), Ok(()));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use qat_formats::tflite::*;
 
-/// `y = W x + b` in int8, three inputs and two outputs: W of scales 0.5 and 0.25, x of scale 0.5, y of scale 0.5 and zero point 3.
+/// `y = W x + b` in int8, three inputs and two outputs: W of scales 0.5 and 0.25, x of scale 0.5, y of scale 0.5 and zero point
+/// 3.
 pub fn fully_connected() -> Model {
     let mut model = Model { description: "test".to_owned(), ..Model::default() };
     let weight = model.add_buffer([1i8, -2, 3, -4, 5, -6].map(i8::cast_unsigned).to_vec());

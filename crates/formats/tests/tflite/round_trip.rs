@@ -83,6 +83,15 @@ fn a_model_with_unread_parts_is_not_written() {
 }
 
 #[test]
+fn a_model_beyond_32_bit_offsets_is_not_written() {
+    // Zeros that are never touched take no memory.
+    let mut model = fully_connected();
+    model.add_buffer(vec![0; (1 << 31) - 1]);
+    let error = write(&model).unwrap_err();
+    assert!(matches!(error, WriteError::Size { limit: 0x7fff_ffff, found } if found >= 1 << 31), "{error}");
+}
+
+#[test]
 fn elements_come_out_of_a_constant() {
     let elements =
         |r#type, shape: &[i32], data: &[u8]| Tensor { r#type, shape: shape.to_vec(), ..Tensor::default() }.to_i64s(data);

@@ -2,10 +2,9 @@
 //!
 //! A convolution multiplies each weight once for each position of its output, a linear layer once for each row; one bit operation
 //! count (BOPs) is that number times the bits of weight and input. Additions, pools and relus count as none. Bytes are those of
-//! constants: of a float model 4 for each number, batch norm's four a channel included; of the integer model 1 for each weight
-//! and, for each output channel, 4 for the bias and 4 for the multiplier. Not here: time, and memory for activations.
+//! constants: of a float model 4 for each number, batch norm's four a channel included; of the integer model those of the
+//! packed weight and, for each output channel, 4 for the bias and 4 for the multiplier. Not here: time, and memory for activations.
 
-use crate::fake_quantize::FakeQuantize;
 use crate::graph::ValueId;
 use crate::model::{QatLayer, QatModel};
 
@@ -32,23 +31,30 @@ pub struct LayerCost {
     pub integer_bytes: u64,
 }
 
-/// The cost of every layer, in execution order.
+/// The cost of every layer, in the order of their first steps; the arithmetic is that of all its steps together.
 pub fn layer_costs(model: &QatModel) -> Vec<LayerCost> {
     let topology = model.topology();
-    let mut activation_bits = vec![None; topology.values.len()];
-    activation_bits[topology.input.0] = Some(bits(&model.input));
-    topology
-        .steps
-        .iter()
-        .zip(&model.layers)
-        .map(|(step, layer)| {
-            let ValueId(input) = step.inputs[0];
-            activation_bits[step.output.0] = layer.output().map(bits).or(activation_bits[input]);
+    let bits = model.input.qparams().format.bits();
+    let elements = |value: ValueId| topology.values[value.0].sample_shape().iter().product::<usize>() as u64;
+    (model.layers.iter().enumerate())
+        .map(|(index, layer)| {
+            let step = model.first_step(index);
             let output_shape = topology.values[step.output.0].sample_shape();
             let weights = Weights::of(layer).unwrap_or_default();
-            let positions = output_shape.iter().product::<usize>() as u64 / weights.channels.max(1);
-            let macs = weights.elements * positions;
-            let input_bits = activation_bits[input].unwrap_or_default();
+            let macs = topology.steps.iter().filter(|step| step.layer == index).map(|step| match layer {
+                // Each input of a transposed convolution meets the weights of its channel.
+                QatLayer::ConvTranspose2d(conv) => {
+                    let [c_in, ..] = conv.weight.val().dims();
+                    weights.elements * (elements(step.inputs[0]) / c_in as u64)
+                }
+                QatLayer::MatMul(_) => {
+                    let inner = topology.values[step.inputs[0].0].sample_shape().last().copied().unwrap_or(1);
+                    elements(step.output) * inner as u64
+                }
+                _ => weights.elements * (elements(step.output) / weights.channels.max(1)),
+            });
+            let macs = if matches!(layer, QatLayer::Embedding(_)) { 0 } else { macs.sum() };
+            let other_bits = if matches!(layer, QatLayer::MatMul(_)) { bits } else { weights.bits.unwrap_or_default() };
             LayerCost {
                 name: step.name.clone(),
                 op: op(layer),
@@ -56,16 +62,12 @@ pub fn layer_costs(model: &QatModel) -> Vec<LayerCost> {
                 parameters: weights.elements + weights.channels * (weights.biases + 2 * weights.norms),
                 weight_bits: weights.bits,
                 macs,
-                bops: macs * u64::from(weights.bits.unwrap_or_default()) * u64::from(input_bits),
+                bops: macs * u64::from(other_bits) * u64::from(bits),
                 float_bytes: 4 * (weights.elements + weights.channels * (weights.biases + 4 * weights.norms)),
-                integer_bytes: weights.elements + 8 * weights.channels,
+                integer_bytes: weights.packed() + 8 * weights.channels,
             }
         })
         .collect()
-}
-
-fn bits(quantizer: &FakeQuantize) -> u8 {
-    quantizer.qparams().format.bits()
 }
 
 /// The constants of a layer.
@@ -82,6 +84,12 @@ struct Weights {
 }
 
 impl Weights {
+    /// Bytes of the weight's codes, which are stored in 2, 4 or 8 bits.
+    fn packed(&self) -> u64 {
+        let stored = u64::from(self.bits.unwrap_or(8)).next_power_of_two();
+        (self.elements * stored).div_ceil(8)
+    }
+
     fn of(layer: &QatLayer) -> Option<Self> {
         match layer {
             QatLayer::Conv2d(conv) => {
@@ -104,6 +112,21 @@ impl Weights {
                     bits: Some(linear.config().weight.bits()),
                 })
             }
+            QatLayer::ConvTranspose2d(conv) => {
+                let [c_in, c_out_per_group, k_h, k_w] = conv.weight.val().dims();
+                Some(Self {
+                    elements: (c_in * c_out_per_group * k_h * k_w) as u64,
+                    channels: (c_out_per_group * conv.config().options.groups) as u64,
+                    biases: conv.bias.is_some().into(),
+                    norms: conv.norm.is_some().into(),
+                    bits: Some(conv.config().weight.bits()),
+                })
+            }
+            QatLayer::Embedding(embedding) => {
+                let [rows, width] = embedding.weight.val().dims();
+                let bits = Some(embedding.format().bits());
+                Some(Self { elements: (rows * width) as u64, bits, ..Self::default() })
+            }
             _ => None,
         }
     }
@@ -111,17 +134,13 @@ impl Weights {
 
 /// The operation's name and what is fused into it.
 fn op(layer: &QatLayer) -> String {
-    let (name, norm, relu) = match layer {
-        QatLayer::Conv2d(conv) => ("conv2d", conv.norm.is_some(), conv.config().relu),
-        QatLayer::Linear(linear) => ("linear", false, linear.config().relu),
-        QatLayer::Add(add) => ("add", false, add.relu()),
-        QatLayer::MaxPool2d(_) => ("max_pool2d", false, false),
-        QatLayer::AvgPool2d(_) => ("avg_pool2d", false, false),
-        QatLayer::AdaptiveAvgPool2d(_) => ("adaptive_avg_pool2d", false, false),
-        QatLayer::Relu(_) => ("relu", false, false),
-        QatLayer::Reshape(_) => ("reshape", false, false),
+    let norm = match layer {
+        QatLayer::Conv2d(conv) => conv.norm.is_some(),
+        QatLayer::ConvTranspose2d(conv) => conv.norm.is_some(),
+        _ => false,
     };
-    format!("{name}{}{}", if norm { "+batch_norm" } else { "" }, if relu { "+relu" } else { "" })
+    let clamp = layer.clamp().name().map(|name| format!("+{name}")).unwrap_or_default();
+    format!("{}{}{clamp}", layer.name(), if norm { "+batch_norm" } else { "" })
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Which layer bears quantization badly: the noise at the model's output when one layer alone is quantized.
 //!
-//! For each quantizer in turn, it is put to work together with the weight of its layer while everything else stays in float; the
+//! For each quantizer in turn (that of the weight follows its mode), it is put to work together with the weight of its layer while everything else stays in float; the
 //! SQNR of the output (see `sqnr`) is that layer's sensitivity, in decibels. The lowest is the layer to leave in more bits.
 
 use burn::tensor::Tensor;
 
 use super::sqnr::Sqnr;
 use crate::fake_quantize::{FakeQuantize, Mode};
-use crate::model::{QatLayer, QatModel};
+use crate::model::QatModel;
 
 /// SQNR in decibels of the model's output with the input alone quantized, then with each layer alone, in execution order, over
 /// `batches`; `None` for layers that share the grid of their input.
@@ -28,7 +28,7 @@ pub fn sensitivity<const I: usize>(model: &QatModel, batches: &[Tensor<I>]) -> V
     let mut all = vec![Some(noise(&input_alone))];
     for index in 0..float.layers.len() {
         let mut alone = float.clone();
-        let quantizer = output_mut(&mut alone.layers[index]).map(quantize);
+        let quantizer = alone.layers[index].output_mut().map(quantize);
         all.push(quantizer.map(|()| noise(&alone)));
     }
     all
@@ -36,18 +36,6 @@ pub fn sensitivity<const I: usize>(model: &QatModel, batches: &[Tensor<I>]) -> V
 
 fn quantize(quantizer: &mut FakeQuantize) {
     *quantizer = quantizer.clone().with_mode(Mode::Quantize);
-}
-
-/// The quantizer of the output; that of the weight follows its mode.
-fn output_mut(layer: &mut QatLayer) -> Option<&mut FakeQuantize> {
-    match layer {
-        QatLayer::Conv2d(layer) => Some(&mut layer.output),
-        QatLayer::Linear(layer) => Some(&mut layer.output),
-        QatLayer::Add(layer) => Some(&mut layer.output),
-        QatLayer::AvgPool2d(layer) => Some(&mut layer.output),
-        QatLayer::AdaptiveAvgPool2d(layer) => Some(&mut layer.output),
-        QatLayer::MaxPool2d(_) | QatLayer::Relu(_) | QatLayer::Reshape(_) => None,
-    }
 }
 
 /// The numbers of the model's output.
@@ -66,6 +54,7 @@ mod tests {
     use super::*;
     use crate::analysis::layer_sqnr;
     use crate::config::QConfig;
+    use crate::model::QatLayer;
     use burn::module::Module;
     use burn::nn::{Linear, LinearConfig};
     use burn::tensor::activation::relu;

@@ -41,7 +41,7 @@ impl Sqnr {
     }
 }
 
-/// SQNR in decibels of the input, then of the output of each layer in execution order, over `batches`.
+/// SQNR in decibels of the input, then of the output of each layer, all its steps together, over `batches`.
 ///
 /// `model` is calibrated; its mode does not matter.
 pub fn layer_sqnr<const I: usize>(model: &QatModel, batches: &[Tensor<I>]) -> Vec<f64> {
@@ -49,8 +49,9 @@ pub fn layer_sqnr<const I: usize>(model: &QatModel, batches: &[Tensor<I>]) -> Ve
     let mut ratios = vec![Sqnr::default(); model.layers.len() + 1];
     for batch in batches {
         let reference = activations(&float, batch);
-        for (ratio, (x, y)) in ratios.iter_mut().zip(reference.iter().zip(activations(&quantized, batch))) {
-            ratio.add(x, &y);
+        let layers = std::iter::once(0).chain(model.topology().steps.iter().map(|step| step.layer + 1));
+        for (layer, (x, y)) in layers.zip(reference.iter().zip(activations(&quantized, batch))) {
+            ratios[layer].add(x, &y);
         }
     }
     ratios.iter().map(Sqnr::decibels).collect()

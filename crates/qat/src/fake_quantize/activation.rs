@@ -16,6 +16,7 @@
 //! | clipped above | 0 | −e / N | 1 + e / N |
 //! | clipped below | 0 | 1 − e / N | e / N |
 //!
+//! Formats of 16 bits have the zero point 0 instead: `s = max(−low, high) / quant_max`, and the end that is farther from 0 learns (Q60).
 //! An end on the wrong side of 0, and the `min` of a range that is never negative, get nothing. NaN stays NaN. In
 //! inference ±∞ saturate; in training they become NaN, so that a run that diverges stops. Not here: how a range is first found (see [`crate::observer`]).
 
@@ -23,9 +24,10 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::round::round_ste;
+use crate::clamp::Clamp;
 use crate::format::IntegerFormat;
 use crate::observer::{Observer, ObserverKind, scalar};
-use crate::qparams::{MIN_SCALE, QParams};
+use crate::qparams::QParams;
 use crate::tensor::QuantTensor;
 
 /// What a quantizer does to what passes through it.
@@ -48,7 +50,18 @@ pub enum RangeSign {
     NonNegative,
 }
 
-/// Affine per-tensor quantizer with learned `min` and `max`.
+/// Where a range comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RangeSource {
+    /// It is observed during calibration.
+    Calibration,
+    /// It is known beforehand, as that of a sigmoid is.
+    Known,
+    /// There is none: what reads the activation quantizes it, and the activation itself stays float.
+    Reader,
+}
+
+/// Per-tensor quantizer, affine or of 16 bits symmetric, with learned `min` and `max`.
 #[derive(Module, Debug)]
 pub struct FakeQuantize {
     /// Lower end of the range in real units, shape `[1]`; values above 0 count as 0.
@@ -60,6 +73,11 @@ pub struct FakeQuantize {
     format: IntegerFormat,
     #[module(skip)]
     sign: RangeSign,
+    #[module(skip)]
+    source: RangeSource,
+    /// The upper end counts as at most this.
+    #[module(skip)]
+    limit: f32,
     #[module(skip)]
     mode: Mode,
 }
@@ -73,8 +91,34 @@ impl FakeQuantize {
             observer: Observer::new(observer, device),
             format,
             sign,
+            source: RangeSource::Calibration,
+            limit: f32::INFINITY,
             mode: Mode::Float,
         }
+    }
+
+    /// A quantizer whose range is known without calibration, and fixed.
+    pub fn known(format: IntegerFormat, min: f32, max: f32, device: &Device) -> Self {
+        Self::without_calibration(format, min, max, RangeSource::Known, device)
+    }
+
+    /// A quantizer that leaves what passes through it to its reader's quantizer, and only knows the mode.
+    pub fn of_reader(format: IntegerFormat, device: &Device) -> Self {
+        Self::without_calibration(format, 0.0, 0.0, RangeSource::Reader, device)
+    }
+
+    /// It has seen its range, so that all numbers of a model are finite once it is calibrated.
+    fn without_calibration(format: IntegerFormat, min: f32, max: f32, source: RangeSource, device: &Device) -> Self {
+        let mut quantizer = Self::new(format, RangeSign::Any, ObserverKind::MinMax, device).with_fixed_range(min, max);
+        quantizer.observer.observe(Tensor::<1>::from_floats([min, max], device));
+        quantizer.source = source;
+        quantizer
+    }
+
+    /// The same quantizer with an upper end that counts as at most `limit`, > 0, whatever it learns: that of a fused relu6 or clamp.
+    pub fn with_limit(mut self, limit: f32) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// The same quantizer with its range set and fixed, for values whose range is known, such as pixels.
@@ -99,6 +143,11 @@ impl FakeQuantize {
         self
     }
 
+    /// Where its range comes from.
+    pub fn source(&self) -> RangeSource {
+        self.source
+    }
+
     /// What it does at present.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -112,7 +161,9 @@ impl FakeQuantize {
     /// Passes `x` through, according to the mode.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> QuantTensor<D> {
         match self.mode {
+            _ if self.source == RangeSource::Reader => QuantTensor::float(x),
             Mode::Float => QuantTensor::float(x),
+            Mode::Observe if self.source == RangeSource::Known => QuantTensor::float(x),
             Mode::Observe => {
                 self.observer.observe(x.clone());
                 QuantTensor::float(x)
@@ -123,24 +174,30 @@ impl FakeQuantize {
 
     fn fake_quantize<const D: usize>(&self, x: Tensor<D>) -> QuantTensor<D> {
         let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
-        let high = self.max.val().clamp_min(0.0);
-        let (scale, zero_point) = match self.sign {
-            RangeSign::Any => {
-                let low = self.min.val().clamp_max(0.0);
-                let scale = ((high - low.clone()) / self.format.steps() as f32).clamp_min(MIN_SCALE);
+        let (steps, min_scale) = (self.format.steps() as f32, self.format.min_scale());
+        let high = Clamp { min: 0.0, max: self.limit }.apply(self.max.val());
+        let low = || self.min.val().clamp_max(0.0);
+        let (scale, zero_point) = match (self.sign, self.format.is_symmetric()) {
+            (RangeSign::NonNegative, true) => ((high / quant_max).clamp_min(min_scale), None),
+            (RangeSign::Any, true) => ((high.max_pair(-low()) / quant_max).clamp_min(min_scale), None),
+            (RangeSign::NonNegative, false) => ((high / steps).clamp_min(min_scale), None),
+            (RangeSign::Any, false) => {
+                let low = low();
+                let scale = ((high - low.clone()) / steps).clamp_min(min_scale);
                 let zero_point = -round_ste(low / scale.clone()) + quant_min;
                 (scale, Some(zero_point))
             }
-            RangeSign::NonNegative => ((high / self.format.steps() as f32).clamp_min(MIN_SCALE), None),
         };
         let step = scale.clone().reshape([1; D]);
         let codes = round_ste(x / step.clone());
-        let y = match zero_point {
-            Some(zero_point) => {
+        let y = match (zero_point, self.sign, self.format.is_symmetric()) {
+            (Some(zero_point), ..) => {
                 let zero_point = zero_point.reshape([1; D]);
                 (codes + zero_point.clone()).clamp(quant_min, quant_max) - zero_point
             }
-            None => codes.clamp(0.0, quant_max - quant_min),
+            (None, RangeSign::Any, _) => codes.clamp(quant_min, quant_max),
+            (None, RangeSign::NonNegative, true) => codes.clamp(0.0, quant_max),
+            (None, RangeSign::NonNegative, false) => codes.clamp(0.0, quant_max - quant_min),
         };
         QuantTensor { tensor: y * step, scale: Some(scale.detach()) }
     }
@@ -148,7 +205,7 @@ impl FakeQuantize {
     /// Scale and zero point of the present range, as host numbers.
     pub fn qparams(&self) -> QParams {
         let min = if self.sign == RangeSign::NonNegative { 0.0 } else { scalar(self.min.val()) };
-        QParams::affine(min, scalar(self.max.val()), self.format)
+        QParams::of_range(min, scalar(self.max.val()).min(self.limit), self.format)
     }
 
     /// The range as it stands, not widened to contain 0.

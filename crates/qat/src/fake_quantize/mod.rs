@@ -8,6 +8,6 @@ mod activation;
 mod round;
 mod weight;
 
-pub use activation::{FakeQuantize, Mode, RangeSign};
+pub use activation::{FakeQuantize, Mode, RangeSign, RangeSource};
 pub use round::round_ste;
 pub use weight::{fake_quantize_bias, fake_quantize_weight, weight_scale};

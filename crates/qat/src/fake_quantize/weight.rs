@@ -8,7 +8,6 @@ use burn::tensor::Tensor;
 
 use super::round::round_ste;
 use crate::format::{Granularity, IntegerFormat};
-use crate::qparams::MIN_SCALE;
 
 /// The steps of a weight, detached, of shape `[1, …, c_out, …, 1]` with the channels on `channel_axis` (Q4).
 ///
@@ -26,7 +25,7 @@ pub fn weight_scale<const D: usize>(
         let shape = abs_max.dims();
         abs_max = abs_max.max_dim(channel_axis).expand(shape);
     }
-    (abs_max / format.quant_max() as f32).clamp_min(MIN_SCALE)
+    (abs_max / format.quant_max() as f32).clamp_min(format.min_scale())
 }
 
 /// The weight on the grid of `scale`, a shape that broadcasts to the weight's (Q5).

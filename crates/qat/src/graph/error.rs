@@ -46,7 +46,7 @@ pub enum GraphError {
         /// Burn's message.
         found: String,
     },
-    /// A parameter, weight or other, belongs to more than one layer.
+    /// A parameter, weight or other, belongs to more than one layer, and these are not one layer applied several times.
     #[error("shared parameter, {path}: expected one layer to use it, found {found}")]
     SharedWeight {
         /// The parameter.
@@ -87,7 +87,9 @@ impl GraphError {
             Self::ForwardPanicked { .. } => {
                 Some("forward must not read tensor values; run it once on a real device to see the cause")
             }
-            Self::SharedWeight { .. } => Some("give each layer parameters of its own"),
+            Self::SharedWeight { .. } => {
+                Some("give each layer parameters of its own, or apply the whole layer again, its bias and batch norm included")
+            }
             Self::NotCalibrated { .. } => Some("calibrate with real samples"),
             Self::Capture { .. } | Self::ParameterMismatch { .. } => None,
         }

@@ -1,33 +1,33 @@
-//! Element-wise addition of two activations, with a fused relu where one follows.
+//! Element-wise addition of two activations, with a fused relu or clamp where one follows.
 
 use burn::module::Module;
-use burn::tensor::activation;
 
+use crate::clamp::Clamp;
 use crate::fake_quantize::FakeQuantize;
 use crate::tensor::QuantTensor;
 
-/// `relu?(a + b)` with a quantized output; the operands keep their own grids.
+/// `clamp(a + b)` with a quantized output; the operands keep their own grids.
 #[derive(Module, Debug)]
 pub struct QuantAdd {
     /// The grid of the output.
     pub output: FakeQuantize,
-    relu: bool,
+    #[module(skip)]
+    clamp: Clamp,
 }
 
 impl QuantAdd {
-    /// An addition, followed by a relu where `relu` says so.
-    pub fn new(relu: bool, output: FakeQuantize) -> Self {
-        Self { output, relu }
+    /// An addition, followed by `clamp`.
+    pub fn new(clamp: Clamp, output: FakeQuantize) -> Self {
+        Self { output, clamp }
     }
 
-    /// Applies it to operands of one shape.
+    /// Applies it to operands of one rank; a dimension of 1 stretches to that of the other operand.
     pub fn forward<const D: usize>(&self, lhs: QuantTensor<D>, rhs: QuantTensor<D>) -> QuantTensor<D> {
-        let sum = lhs.tensor + rhs.tensor;
-        self.output.forward(if self.relu { activation::relu(sum) } else { sum })
+        self.output.forward(self.clamp.apply(lhs.tensor + rhs.tensor))
     }
 
-    /// Whether a relu is fused.
-    pub fn relu(&self) -> bool {
-        self.relu
+    /// The relu or clamp that is fused.
+    pub fn clamp(&self) -> Clamp {
+        self.clamp
     }
 }

@@ -1,6 +1,6 @@
 //! 2-D convolution with fake-quantized weight, bias and output, and batch norm folded into it.
 //!
-//! Without batch norm: `y = fq(relu?(conv(x, ŵ) + b̂))`. With batch norm γ, β, running μ, σ² and `σ = √(σ² + ε)`, the weight that is
+//! Without batch norm: `y = fq(clamp(conv(x, ŵ) + b̂))`. With batch norm γ, β, running μ, σ² and `σ = √(σ² + ε)`, the weight that is
 //! quantized is the folded one, `w_fold = w · γ / σ` (Q12), in training as in inference, so that training sees the grid that is
 //! deployed. In training, the batch's own statistics μ_B, σ_B come from a convolution with the unfolded weight, and the output is
 //! corrected to them (Q13):
@@ -14,8 +14,10 @@
 
 use burn::module::{Module, Param};
 use burn::nn::BatchNorm;
-use burn::tensor::{Tensor, activation, module::conv2d, ops::ConvOptions};
+use burn::tensor::{Tensor, module::conv2d, ops::ConvOptions};
 
+use super::batch_norm;
+use crate::clamp::Clamp;
 use crate::fake_quantize::{FakeQuantize, Mode, fake_quantize_bias, fake_quantize_weight, weight_scale};
 use crate::format::{Granularity, IntegerFormat};
 use crate::tensor::QuantTensor;
@@ -29,8 +31,8 @@ pub struct QuantConv2dConfig {
     pub weight: IntegerFormat,
     /// How many weights share a step.
     pub granularity: Granularity,
-    /// Whether a relu follows and is fused.
-    pub relu: bool,
+    /// The relu or clamp that follows and is fused.
+    pub clamp: Clamp,
 }
 
 /// Convolution `[N, c_in, H, W]` to `[N, c_out, H', W']`, with batch norm folded where there is one.
@@ -79,43 +81,28 @@ impl QuantConv2d {
                 self.convolve(input, weight, bias)
             }
         };
-        self.output.forward(if self.config.relu { activation::relu(y) } else { y })
+        self.output.forward(self.config.clamp.apply(y))
     }
 
     /// Weight and bias with batch norm folded in by its running statistics (Q12, Q14); as they are where there is none.
     pub fn folded(&self) -> (Tensor<4>, Option<Tensor<1>>) {
         let weight = self.weight.val();
         let bias = self.bias.as_ref().map(Param::val);
-        let Some(norm) = &self.norm else { return (weight, bias) };
-        let device = weight.device();
-        let mean = norm.running_mean.value_sync().to_device(&device);
-        let factor = norm.gamma.val() / running_sigma(norm, &device);
-        let shift = match bias {
-            Some(bias) => mean - bias,
-            None => mean,
-        };
-        (scale_channels(weight, factor.clone()), Some(norm.beta.val() - shift * factor))
+        match &self.norm {
+            Some(norm) => {
+                let (factor, bias) = batch_norm::fold(norm, bias);
+                (scale_channels(weight, factor), Some(bias))
+            }
+            None => (weight, bias),
+        }
     }
 
     fn forward_batch_statistics(&self, norm: &BatchNorm, input: QuantTensor<4>) -> Tensor<4> {
-        let device = input.tensor.device();
         let bias = self.bias.as_ref().map(Param::val);
         let unfolded = conv2d(input.tensor.clone(), self.weight.val(), bias.clone(), self.config.options.clone());
-        let (mean, variance) = batch_statistics(unfolded);
-
-        let sigma = running_sigma(norm, &device);
-        update_running(norm, mean.clone(), variance.clone());
-
-        let batch_sigma = (variance + norm.epsilon).sqrt();
-        let folded = scale_channels(self.weight.val(), norm.gamma.val() / sigma.clone());
-        let y = self.convolve(input, folded, None);
-        let channels = [1, mean.dims()[0], 1, 1];
-        let shift = match bias {
-            Some(bias) => mean - bias,
-            None => mean,
-        };
-        let bias = norm.beta.val() - norm.gamma.val() * shift / batch_sigma.clone();
-        y * (sigma / batch_sigma).reshape(channels) + bias.reshape(channels)
+        batch_norm::corrected(norm, bias, unfolded, |factor| {
+            self.convolve(input, scale_channels(self.weight.val(), factor), None)
+        })
     }
 
     fn convolve(&self, input: QuantTensor<4>, mut weight: Tensor<4>, mut bias: Option<Tensor<1>>) -> Tensor<4> {
@@ -136,31 +123,8 @@ impl QuantConv2d {
     }
 }
 
-/// `√(running variance + ε)`, detached, `[c_out]`.
-fn running_sigma(norm: &BatchNorm, device: &burn::tensor::Device) -> Tensor<1> {
-    (norm.running_var.value_sync().to_device(device) + norm.epsilon).sqrt()
-}
-
 /// Each output channel of the weight times its factor.
 fn scale_channels(weight: Tensor<4>, factor: Tensor<1>) -> Tensor<4> {
     let [c_out] = factor.dims();
     weight * factor.reshape([c_out, 1, 1, 1])
-}
-
-/// Mean and biased variance of each channel, `[c]`, in the order of operations of Burn's batch norm.
-fn batch_statistics(x: Tensor<4>) -> (Tensor<1>, Tensor<1>) {
-    let [n, c, h, w] = x.dims();
-    let x = x.swap_dims(0, 1).reshape([c, n * h * w]);
-    let mean = x.clone().mean_dim(1);
-    let centred = x - mean.clone();
-    let variance = (centred.clone() * centred).mean_dim(1);
-    (mean.reshape([c]), variance.reshape([c]))
-}
-
-/// `running ← (1 − momentum) · running + momentum · batch`, as Burn's `BatchNorm` updates them.
-fn update_running(norm: &BatchNorm, mean: Tensor<1>, variance: Tensor<1>) {
-    for (running, batch) in [(&norm.running_mean, mean), (&norm.running_var, variance)] {
-        let old = running.value_sync().to_device(&batch.device());
-        running.update((old * (1.0 - norm.momentum) + batch.detach() * norm.momentum).detach());
-    }
 }

@@ -1,10 +1,11 @@
 //! Fully connected layer with fake-quantized weight, bias and output.
 //!
-//! `y = fq(relu?(x · ŵ + b̂))` with `ŵ` symmetric (Q4, Q5) and `b̂` on the accumulator's grid `s_in · s_w` (Q11).
+//! `y = fq(clamp(x · ŵ + b̂))` with `ŵ` symmetric (Q4, Q5) and `b̂` on the accumulator's grid `s_in · s_w` (Q11).
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation, module::linear};
+use burn::tensor::{Tensor, module::linear};
 
+use crate::clamp::Clamp;
 use crate::fake_quantize::{FakeQuantize, Mode, fake_quantize_bias, fake_quantize_weight, weight_scale};
 use crate::format::{Granularity, IntegerFormat};
 use crate::tensor::QuantTensor;
@@ -16,8 +17,17 @@ pub struct QuantLinearConfig {
     pub weight: IntegerFormat,
     /// How many weights share a step.
     pub granularity: Granularity,
-    /// Whether a relu follows and is fused.
-    pub relu: bool,
+    /// The relu or clamp that follows and is fused.
+    pub clamp: Clamp,
+}
+
+/// The weight of a linear layer on its grid.
+#[derive(Clone, Debug)]
+pub struct QuantizedWeight {
+    /// `[d_input, d_output]`.
+    weight: Tensor<2>,
+    /// Steps, `[d_output]`; `None` where it is not quantized.
+    scale: Option<Tensor<1>>,
 }
 
 /// Linear layer `[.., d_input]` to `[.., d_output]`.
@@ -46,18 +56,29 @@ impl QuantLinear {
 
     /// Applies the layer.
     pub fn forward<const D: usize>(&self, input: QuantTensor<D>) -> QuantTensor<D> {
-        let mut weight = self.weight.val();
-        let mut bias = self.bias.as_ref().map(Param::val);
-        if self.output.mode() == Mode::Quantize {
-            let scale = weight_scale(weight.clone(), 1, self.config.weight, self.config.granularity);
-            weight = fake_quantize_weight(weight, scale.clone(), self.config.weight);
-            if let Some(input_scale) = input.scale {
-                let [_, d_output] = scale.dims();
-                bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale.reshape([d_output])));
-            }
+        self.forward_with(input, self.quantized_weight())
+    }
+
+    /// The weight as the layer multiplies by it. A layer that is applied several times in a row computes it once.
+    pub fn quantized_weight(&self) -> QuantizedWeight {
+        let weight = self.weight.val();
+        if self.output.mode() != Mode::Quantize {
+            return QuantizedWeight { weight, scale: None };
         }
-        let y = linear(input.tensor, weight, bias);
-        self.output.forward(if self.config.relu { activation::relu(y) } else { y })
+        let scale = weight_scale(weight.clone(), 1, self.config.weight, self.config.granularity);
+        let [_, d_output] = scale.dims();
+        let weight = fake_quantize_weight(weight, scale.clone(), self.config.weight);
+        QuantizedWeight { weight, scale: Some(scale.reshape([d_output])) }
+    }
+
+    /// Applies the layer with its [`QuantLinear::quantized_weight`].
+    pub fn forward_with<const D: usize>(&self, input: QuantTensor<D>, weight: QuantizedWeight) -> QuantTensor<D> {
+        let mut bias = self.bias.as_ref().map(Param::val);
+        if let (Some(input_scale), Some(scale)) = (input.scale, weight.scale) {
+            bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale));
+        }
+        let y = linear(input.tensor, weight.weight, bias);
+        self.output.forward(self.config.clamp.apply(y))
     }
 
     /// What it was made with.

@@ -105,10 +105,8 @@ impl Place<'_> {
     pub(super) fn requantize(&self, x: &ValueInfo, y: &ValueInfo) -> Result<(), ModelError> {
         self.shape(Some(&x.shape), y)?;
         self.ratio(x, y)?;
-        let types = (self.rules, x.code_type, y.code_type);
-        match types {
-            (Rules::OnnxRuntime, CodeType::Int8, CodeType::Int8) => Ok(()),
-            (Rules::OnnxRuntime, ..) => Err(self.rules_lack(format!("requantize to {}", y.code_type.name()))),
+        match (self.rules, x.code_type, y.code_type) {
+            (Rules::OnnxRuntime, ..) => Ok(()),
             (Rules::LiteRt, CodeType::Int8, CodeType::Int8) => {
                 self.range("input scale / output scale", x.qparams.scale / y.qparams.scale, 1.0 / 256.0..128f32.next_up())
             }
@@ -139,6 +137,7 @@ impl Place<'_> {
         let is_int8 = x.code_type == CodeType::Int8;
         let points = match op.function {
             _ if is_int8 => 256,
+            _ if self.rules == Rules::OnnxRuntime => 0,
             Function::Sigmoid | Function::Tanh => 256,
             Function::Gelu | Function::GeluTanh => 513,
             Function::LeakyRelu { .. } | Function::HardSwish => 0,
@@ -162,7 +161,7 @@ impl Place<'_> {
             }
             Function::LeakyRelu { .. } | Function::HardSwish | Function::Gelu | Function::GeluTanh => {}
         }
-        if matches!(op.function, Function::Sigmoid | Function::Tanh) {
+        if matches!(op.function, Function::Sigmoid | Function::Tanh) && self.rules != Rules::OnnxRuntime {
             return self.sigmoid_input(op, x);
         }
         Ok(())

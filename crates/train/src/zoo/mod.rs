@@ -3,7 +3,10 @@
 //! All take images in NCHW layout with values in `[0, 1]` and give ten class scores. [`ZooModel`] is a name;
 //! [`ZooNet`] is a network of any of these names, as one type, whose parameter paths are those of the plain network.
 
+mod ds_cnn;
+mod gru;
 mod lenet;
+mod lstm;
 mod mlp;
 mod resnet8;
 
@@ -14,7 +17,10 @@ use burn::{
 };
 use std::{fmt, str::FromStr};
 
+pub use ds_cnn::{DsCnn, SeparableBlock};
+pub use gru::GruClassifier;
 pub use lenet::LeNet;
+pub use lstm::LstmClassifier;
 pub use mlp::Mlp;
 pub use resnet8::{Block, ResNet8};
 
@@ -27,11 +33,17 @@ pub enum ZooModel {
     LeNet,
     /// [`ResNet8`].
     ResNet8,
+    /// [`DsCnn`] for one-channel images of 28 by 28.
+    DsCnn,
+    /// [`LstmClassifier`].
+    Lstm,
+    /// [`GruClassifier`].
+    Gru,
 }
 
 impl ZooModel {
     /// Every network, in the order in which they are listed to the user.
-    pub const ALL: [Self; 3] = [Self::Mlp, Self::LeNet, Self::ResNet8];
+    pub const ALL: [Self; 6] = [Self::Mlp, Self::LeNet, Self::ResNet8, Self::DsCnn, Self::Lstm, Self::Gru];
 
     /// The name on the command line and in files.
     pub const fn name(self) -> &'static str {
@@ -39,13 +51,16 @@ impl ZooModel {
             Self::Mlp => "mlp",
             Self::LeNet => "lenet",
             Self::ResNet8 => "resnet8",
+            Self::DsCnn => "ds-cnn",
+            Self::Lstm => "lstm",
+            Self::Gru => "gru",
         }
     }
 
     /// Shape of one image, `[c, h, w]`.
     pub const fn input_shape(self) -> [usize; 3] {
         match self {
-            Self::Mlp | Self::LeNet => [1, 28, 28],
+            Self::Mlp | Self::LeNet | Self::DsCnn | Self::Lstm | Self::Gru => [1, 28, 28],
             Self::ResNet8 => [3, 32, 32],
         }
     }
@@ -82,6 +97,9 @@ impl ZooModel {
                 Self::Mlp => ZooNet::Mlp(Mlp::init(device)),
                 Self::LeNet => ZooNet::LeNet(LeNet::init(device)),
                 Self::ResNet8 => ZooNet::ResNet8(ResNet8::init(device)),
+                Self::DsCnn => ZooNet::DsCnn(DsCnn::init(1, device)),
+                Self::Lstm => ZooNet::Lstm(LstmClassifier::init(device)),
+                Self::Gru => ZooNet::Gru(GruClassifier::init(device)),
             };
             net.visit(&mut Draw);
             net
@@ -144,6 +162,12 @@ pub enum ZooNet {
     LeNet(LeNet),
     /// Named `resnet8`.
     ResNet8(ResNet8),
+    /// Named `ds-cnn`.
+    DsCnn(DsCnn),
+    /// Named `lstm`.
+    Lstm(LstmClassifier),
+    /// Named `gru`.
+    Gru(GruClassifier),
 }
 
 impl ZooNet {
@@ -153,6 +177,9 @@ impl ZooNet {
             Self::Mlp(_) => ZooModel::Mlp,
             Self::LeNet(_) => ZooModel::LeNet,
             Self::ResNet8(_) => ZooModel::ResNet8,
+            Self::DsCnn(_) => ZooModel::DsCnn,
+            Self::Lstm(_) => ZooModel::Lstm,
+            Self::Gru(_) => ZooModel::Gru,
         }
     }
 }
@@ -164,6 +191,9 @@ macro_rules! each {
             ZooNet::Mlp($net) => $body,
             ZooNet::LeNet($net) => $body,
             ZooNet::ResNet8($net) => $body,
+            ZooNet::DsCnn($net) => $body,
+            ZooNet::Lstm($net) => $body,
+            ZooNet::Gru($net) => $body,
         }
     };
 }
@@ -175,6 +205,9 @@ macro_rules! map_each {
             ZooNet::Mlp($net) => ZooNet::Mlp($body),
             ZooNet::LeNet($net) => ZooNet::LeNet($body),
             ZooNet::ResNet8($net) => ZooNet::ResNet8($body),
+            ZooNet::DsCnn($net) => ZooNet::DsCnn($body),
+            ZooNet::Lstm($net) => ZooNet::Lstm($body),
+            ZooNet::Gru($net) => ZooNet::Gru($body),
         }
     };
 }
@@ -235,7 +268,10 @@ mod tests {
             assert_eq!(model.name().parse(), Ok(model));
         }
         let error = "lenet5".parse::<ZooModel>().unwrap_err();
-        assert_eq!(error.to_string(), "model \"lenet5\": expected one of mlp, lenet, resnet8, found no such network");
+        assert_eq!(
+            error.to_string(),
+            "model \"lenet5\": expected one of mlp, lenet, resnet8, ds-cnn, lstm, gru, found no such network"
+        );
     }
 
     #[test]

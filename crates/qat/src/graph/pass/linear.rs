@@ -1,6 +1,6 @@
 //! `x · W`, then `+ b` with `b` of shape `[d_output]` or `[1, d_output]`, becomes one linear layer.
 
-use crate::graph::{Graph, Op, reshaped};
+use crate::graph::{ConstantId, Graph, Op};
 
 /// Moves each such bias into the product before it; the addition's node goes.
 pub(super) fn fuse(mut graph: Graph) -> Graph {
@@ -9,8 +9,7 @@ pub(super) fn fuse(mut graph: Graph) -> Graph {
         if let Some((product, constant)) = bias_of(&graph, index) {
             let addition = graph.nodes.remove(index);
             let d_output = graph.constants[constant.0].data.num_elements();
-            let data = reshaped(&graph.constants[constant.0].data, [d_output]);
-            graph.constants[constant.0].data = data;
+            let constant = graph.constant_as(constant, &[d_output]);
             let node = &mut graph.nodes[product];
             if let Op::Linear { bias, .. } = &mut node.op {
                 *bias = Some(constant);
@@ -24,7 +23,7 @@ pub(super) fn fuse(mut graph: Graph) -> Graph {
 }
 
 /// The product whose bias the node at `index` adds, and that bias.
-fn bias_of(graph: &Graph, index: usize) -> Option<(usize, crate::graph::ConstantId)> {
+fn bias_of(graph: &Graph, index: usize) -> Option<(usize, ConstantId)> {
     let node = &graph.nodes[index];
     let Op::AddConstant(constant) = node.op else { return None };
     let product = graph.producer(node.inputs[0])?;

@@ -2,7 +2,8 @@
 //!
 //! | rules | codes | arithmetic |
 //! | --- | --- | --- |
-//! | `OnnxRuntime` | int8 | (Q15) for `a + b`; `a − b` of real values in f32 (Q19) |
+//! | `OnnxRuntime` | int16 | of reals in f32 (Q19) |
+//! | `OnnxRuntime` | int8 | (Q15) for `a + b`, in the other order where the first stretches innermost; `a − b` of reals (Q19) |
 //! | `LiteRt` | int8 | (Q20), one shift; ratios outside its range as the reference (Q21) |
 //! | `LiteRt` | int16 | (Q21), for `a + b` of equal shapes with each operand's two shifts in one |
 //! | `LiteRtReference`, `TfliteMicro` | both | (Q21), two roundings for each term |
@@ -16,8 +17,8 @@ use crate::{
     fixed_point::Multiplier,
     fma::fma,
     model::{QParams, ValueInfo},
-    op::{Clamp, Elementwise},
-    requantize::{round_half_even_f32, to_code},
+    op::Clamp,
+    requantize::{code_of_steps, round_half_even_f32},
     rules::Rules,
 };
 
@@ -51,9 +52,9 @@ pub(crate) struct AddPlan {
 
 #[derive(Clone, Copy, Debug)]
 enum Rule {
-    /// (Q15).
-    Fused { ratio_a: f32, ratio_b: f32, fixed: f32 },
-    /// (Q19), the scales.
+    /// (Q15); `swapped` where the second operand is multiplied and added last.
+    Fused { ratio_a: f32, ratio_b: f32, fixed: f32, swapped: bool },
+    /// (Q19), the scales; that of `b` is negative where it is subtracted.
     Real { a: f32, b: f32, y: f32 },
     /// (Q20).
     Shifted { a: i32, b: i32, bias: i32, shift: u32 },
@@ -66,8 +67,10 @@ impl AddPlan {
     pub(crate) fn new(rules: Rules, sign: Sign, clamp: Clamp, a: &ValueInfo, b: &ValueInfo, y: &ValueInfo) -> Self {
         let (qa, qb, qy) = (a.qparams, b.qparams, y.qparams);
         let rule = match (rules, sign, y.code_type) {
-            (Rules::OnnxRuntime, Sign::Plus, _) => fused(qa, qb, qy),
-            (Rules::OnnxRuntime, Sign::Minus, _) => Rule::Real { a: qa.scale, b: qb.scale, y: qy.scale },
+            (Rules::OnnxRuntime, Sign::Plus, CodeType::Int8) if first_is_stretched(&a.shape, &b.shape) => fused(qb, qa, qy, true),
+            (Rules::OnnxRuntime, Sign::Plus, CodeType::Int8) => fused(qa, qb, qy, false),
+            (Rules::OnnxRuntime, Sign::Plus, _) => Rule::Real { a: qa.scale, b: qb.scale, y: qy.scale },
+            (Rules::OnnxRuntime, Sign::Minus, _) => Rule::Real { a: qa.scale, b: -qb.scale, y: qy.scale },
             (Rules::LiteRt, _, CodeType::Int8) => shifted(sign, qa, qb, qy).unwrap_or_else(|| gemmlowp(20, 0, sign, qa, qb, qy)),
             (Rules::LiteRt, Sign::Plus, _) if a.shape == b.shape => gemmlowp(0, 15, sign, qa, qb, qy),
             (_, _, CodeType::Int8) => gemmlowp(20, 0, sign, qa, qb, qy),
@@ -76,17 +79,25 @@ impl AddPlan {
         Self { rule, zero_points: [qa, qb, qy].map(|qparams| qparams.zero_point), clamp }
     }
 
+    /// The multipliers of the terms and of their sum, where the rule has them on a grid of its own.
+    pub(crate) fn multipliers(&self) -> Option<[Multiplier; 3]> {
+        match self.rule {
+            Rule::Gemmlowp { left: 1.., a, b, y, .. } => Some([a, b, y]),
+            _ => None,
+        }
+    }
+
     /// The output code of two codes.
     pub(crate) fn code(&self, a: i32, b: i32) -> i32 {
         let [a_zero, b_zero, y_zero] = self.zero_points;
         let (low, high) = (i32::from(self.clamp.min), i32::from(self.clamp.max));
         match self.rule {
-            Rule::Fused { ratio_a, ratio_b, fixed } => {
+            Rule::Fused { ratio_a, ratio_b, fixed, swapped } => {
+                let (a, b) = if swapped { (b, a) } else { (a, b) };
                 from_unsigned(fma(unsigned(a), ratio_a, fma(unsigned(b), ratio_b, fixed)), self.clamp)
             }
             Rule::Real { a: scale_a, b: scale_b, y } => {
-                let difference = scale_a * (a - a_zero) as f32 - scale_b * (b - b_zero) as f32;
-                to_code(difference / y, y_zero, self.clamp.min as i8, self.clamp.max as i8).into()
+                code_of_steps((scale_a * (a - a_zero) as f32 + scale_b * (b - b_zero) as f32) / y, y_zero, self.clamp)
             }
             Rule::Shifted { a: factor_a, b: factor_b, bias, shift } => {
                 (((a * factor_a + b * factor_b + bias) >> shift) + y_zero).clamp(low, high)
@@ -100,10 +111,17 @@ impl AddPlan {
     }
 }
 
-fn fused(a: QParams, b: QParams, y: QParams) -> Rule {
+/// Whether the innermost axis in which the shapes are not both 1 is one along which the first operand stretches: ONNX Runtime then
+/// adds a number to a row, which is the second operand of its kernel.
+fn first_is_stretched(a: &[usize], b: &[usize]) -> bool {
+    let innermost = a.iter().zip(b).rev().find(|pair| *pair != (&1, &1));
+    innermost.is_some_and(|(&a, &b)| a == 1 && b > 1)
+}
+
+fn fused(a: QParams, b: QParams, y: QParams, swapped: bool) -> Rule {
     let (ratio_a, ratio_b) = (a.scale / y.scale, b.scale / y.scale);
     let offset = fma(ratio_a, unsigned(a.zero_point), ratio_b * unsigned(b.zero_point));
-    Rule::Fused { ratio_a, ratio_b, fixed: unsigned(y.zero_point) - offset }
+    Rule::Fused { ratio_a, ratio_b, fixed: unsigned(y.zero_point) - offset, swapped }
 }
 
 /// `None` for ratios outside `[2^−10, 2^8)`, which XNNPACK does not take.
@@ -133,8 +151,7 @@ fn gemmlowp(left: u32, folded: i32, sign: Sign, a: QParams, b: QParams, y: QPara
 }
 
 /// `a + b` or `a − b`; dimensions of 1 stretch.
-pub(super) fn add(rules: Rules, sign: Sign, op: Elementwise, a: Operand, b: Operand, y: &mut Output) {
-    let plan = AddPlan::new(rules, sign, op.clamp, a.info, b.info, y.info);
+pub(super) fn add(plan: &AddPlan, a: Operand, b: Operand, y: &mut Output) {
     let (strides_a, strides_b) = (stretched(&a.info.shape), stretched(&b.info.shape));
     for index in 0..y.codes.len() {
         let at_a = offset(index, &y.info.shape, |axis, coordinate| coordinate * strides_a[axis]);

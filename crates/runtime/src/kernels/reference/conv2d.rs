@@ -17,7 +17,7 @@ pub(super) fn conv2d(rules: Rules, op: &Conv2d, x: Operand, y: &mut Output) {
     let ([_, h, w], [_, h_out, w_out]) = (image(x.info), image(y.info));
     let ([k_h, k_w], [top, left, ..]) = (op.kernel, op.padding);
     let (c_in_group, c_out_group) = (op.c_in / op.groups, op.c_out / op.groups);
-    for c_out in 0..op.c_out {
+    for (c_out, scaling) in scalings.iter().enumerate() {
         let first_channel = c_out / c_out_group * c_in_group;
         for oy in 0..h_out {
             for ox in 0..w_out {
@@ -32,7 +32,7 @@ pub(super) fn conv2d(rules: Rules, op: &Conv2d, x: Operand, y: &mut Output) {
                         }
                     }
                 }
-                y.codes.set((c_out * h_out + oy) * w_out + ox, scalings[c_out].code(acc, y.info.qparams.zero_point, op.clamp));
+                y.codes.set((c_out * h_out + oy) * w_out + ox, scaling.code(acc, y.info.qparams.zero_point, op.clamp));
             }
         }
     }

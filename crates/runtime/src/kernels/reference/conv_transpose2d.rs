@@ -1,4 +1,4 @@
-//! 2-D transposed convolution: the sum over the inputs whose kernels lie over an output, brought to the output by its rule.
+//! 2-D transposed convolution (Q55): the sum over the inputs whose kernels lie over an output, brought to the output by its rule.
 
 use super::{Operand, Output, image, real_sum};
 use crate::{
@@ -23,7 +23,7 @@ pub(super) fn conv_transpose2d(rules: Rules, op: &ConvTranspose2d, x: Operand, y
     let ([k_h, k_w], [top, left, ..]) = (op.kernel, op.padding);
     let (c_in_group, c_out_group) = (op.c_in / op.groups, op.c_out / op.groups);
     let scalings = scalings(rule, &op.weights, x.info, y.info);
-    for c_out in 0..op.c_out {
+    for (c_out, scaling) in scalings.iter().enumerate() {
         let first_channel = c_out / c_out_group * c_in_group;
         for oy in 0..h_out {
             for ox in 0..w_out {
@@ -38,7 +38,7 @@ pub(super) fn conv_transpose2d(rules: Rules, op: &ConvTranspose2d, x: Operand, y
                         }
                     }
                 }
-                y.codes.set((c_out * h_out + oy) * w_out + ox, scalings[c_out].code(acc, y.info.qparams.zero_point, op.clamp));
+                y.codes.set((c_out * h_out + oy) * w_out + ox, scaling.code(acc, y.info.qparams.zero_point, op.clamp));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Products of two activations, each with a zero point of its own: `acc = Σ (a − z_a) · (b − z_b)`.
+//! Products of two activations, each with a zero point of its own: `acc = Σ (a − z_a) · (b − z_b)` (Q49).
 
 use super::{Operand, Output, real_sum};
 use crate::{op::MatMul, requantize::Scaling, rules::Rules, sum_rule::SumRule};

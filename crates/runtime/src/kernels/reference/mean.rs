@@ -2,7 +2,7 @@
 //!
 //! | rules | codes | arithmetic |
 //! | --- | --- | --- |
-//! | `OnnxRuntime` | int8 | (Q27), real values summed in f32 in the order that the place of the axes gives |
+//! | `OnnxRuntime` | both | (Q27), real values summed in f32 in the order that the place of the axes gives |
 //! | `LiteRt` | int8 | (Q28), raw codes summed, the zero points brought in before rounding |
 //! | others | both | (Q29), the division folded into a multiplier |
 //!
@@ -17,9 +17,9 @@ use super::{
 use crate::{
     codes::CodeType,
     fixed_point::Multiplier,
-    model::ValueInfo,
-    op::Mean,
-    requantize::{dequantize, quantize, round_half_even_f32},
+    model::{QParams, ValueInfo},
+    op::{Clamp, Mean},
+    requantize::{code_of_steps, dequantize, round_half_even_f32},
     rules::Rules,
 };
 
@@ -129,34 +129,64 @@ pub(crate) fn multiplier(x: &ValueInfo, y: &ValueInfo, count: usize) -> Multipli
     Multiplier::new(f64::from(x.qparams.scale) / f64::from(y.qparams.scale)).divided(count as i64)
 }
 
-/// (Q28): the code of a sum of raw codes.
-fn from_raw_sum(sum: i32, count: usize, x: &ValueInfo, y: &ValueInfo) -> i32 {
-    let factor = (x.qparams.scale / y.qparams.scale) * (1.0 / count as f32);
-    let zero = (count as i32 * x.qparams.zero_point) as f32;
-    let real = sum as f32 * factor + (y.qparams.zero_point as f32 - zero * factor);
-    round_half_even_f32(real.clamp(-128.0, 127.0)) as i32
+/// The constants of one mean, made from the scales once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MeanPlan {
+    rule: Rule,
+    zero_point: i32,
+    clamp: Clamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Rule {
+    /// (Q27), the parameters of input and output.
+    Real(AxesPlace, [QParams; 2]),
+    /// (Q28): `q = rne(sum · factor + offset)`.
+    Raw { factor: f32, offset: f32 },
+    /// (Q29).
+    Gemmlowp(Multiplier),
+}
+
+impl MeanPlan {
+    /// For input and output of one code type.
+    pub(crate) fn new(rules: Rules, op: &Mean, x: &ValueInfo, y: &ValueInfo) -> Self {
+        let count = op.count(&x.shape);
+        let rule = match (rules, x.code_type) {
+            (Rules::OnnxRuntime, _) => Rule::Real(AxesPlace::new(op, &x.shape), [x.qparams, y.qparams]),
+            (Rules::LiteRt, CodeType::Int8) => {
+                let factor = (x.qparams.scale / y.qparams.scale) * (1.0 / count as f32);
+                let zero = (count as i32 * x.qparams.zero_point) as f32;
+                Rule::Raw { factor, offset: y.qparams.zero_point as f32 - zero * factor }
+            }
+            _ => Rule::Gemmlowp(multiplier(x, y, count)),
+        };
+        Self { rule, zero_point: y.qparams.zero_point, clamp: Clamp::full(y.code_type) }
+    }
+
+    /// The code of the mean of these inputs, which is the output's element `index`.
+    fn code(&self, x: Operand, group: &[usize], index: usize) -> i32 {
+        match self.rule {
+            Rule::Real(place, [from, to]) => {
+                let reals: Vec<f32> = group.iter().map(|&at| dequantize(x.codes.at(at), from)).collect();
+                code_of_steps(mean_of_reals(place, &reals, index) / to.scale, to.zero_point, self.clamp)
+            }
+            Rule::Raw { factor, offset } => {
+                let sum: i32 = group.iter().map(|&at| x.codes.at(at)).sum();
+                round_half_even_f32((sum as f32 * factor + offset).clamp(-128.0, 127.0)) as i32
+            }
+            Rule::Gemmlowp(multiplier) => {
+                let sum: i64 = group.iter().map(|&at| i64::from(x.centred(at))).sum();
+                let scaled = multiplier.scale(sum).saturating_add(self.zero_point);
+                scaled.clamp(self.clamp.min.into(), self.clamp.max.into())
+            }
+        }
+    }
 }
 
 /// One mean for each element of `y`.
-pub(super) fn mean(rules: Rules, op: &Mean, x: Operand, y: &mut Output) {
-    let place = AxesPlace::new(op, &x.info.shape);
+pub(super) fn mean(plan: &MeanPlan, op: &Mean, x: Operand, y: &mut Output) {
     for (index, group) in groups(op, &x.info.shape).into_iter().enumerate() {
-        let code = match (rules, x.info.code_type) {
-            (Rules::OnnxRuntime, _) => {
-                let reals: Vec<f32> = group.iter().map(|&at| dequantize(x.codes.at(at), x.info.qparams)).collect();
-                quantize(mean_of_reals(place, &reals, index), y.info.qparams).into()
-            }
-            (Rules::LiteRt, CodeType::Int8) => {
-                let sum = group.iter().map(|&at| x.codes.at(at)).sum();
-                from_raw_sum(sum, group.len(), x.info, y.info)
-            }
-            _ => {
-                let sum: i64 = group.iter().map(|&at| i64::from(x.centred(at))).sum();
-                let scaled = multiplier(x.info, y.info, group.len()).scale(sum).saturating_add(y.info.qparams.zero_point);
-                scaled.clamp(y.info.code_type.min(), y.info.code_type.max())
-            }
-        };
-        y.codes.set(index, code);
+        y.codes.set(index, plan.code(x, &group, index));
     }
 }
 

@@ -18,7 +18,14 @@ pub(crate) mod requantize;
 mod softmax;
 mod unary;
 
-use add::Sign;
+use alloc::vec::Vec;
+
+use add::{AddPlan, Sign};
+use mean::MeanPlan;
+use mul::MulPlan;
+use requantize::RequantizePlan;
+use softmax::SoftmaxPlan;
+use unary::UnaryPlan;
 
 use crate::{
     codes::{CodesMut, CodesRef},
@@ -57,33 +64,72 @@ fn tap(output: usize, stride: usize, offset: usize, dilation: usize, before: usi
     (output * stride + offset * dilation).checked_sub(before).filter(|&position| position < size)
 }
 
-/// Computes one node for one sample. The rules have the operation, as [`supports`](super::supports) says.
-pub(crate) fn compute(rules: Rules, op: &Op, inputs: &[Operand], y: &mut Output) {
-    match op {
-        Op::Conv2d(op) => conv2d::conv2d(rules, op, inputs[0], y),
-        Op::ConvTranspose2d(op) => conv_transpose2d::conv_transpose2d(rules, op, inputs[0], y),
-        Op::Linear(op) => linear::linear(rules, op, inputs[0], y),
-        Op::MatMul(op) => mat_mul::mat_mul(rules, *op, inputs[0], inputs[1], y),
-        Op::Add(op) => add::add(rules, Sign::Plus, *op, inputs[0], inputs[1], y),
-        Op::Sub(op) => add::add(rules, Sign::Minus, *op, inputs[0], inputs[1], y),
-        Op::Mul(op) => mul::mul(rules, *op, inputs[0], inputs[1], y),
-        Op::MaxPool2d(op) => pool::max_pool2d(op, inputs[0], y),
-        Op::AvgPool2d(op) => pool::avg_pool2d(rules, op, inputs[0], y),
-        Op::Mean(op) => mean::mean(rules, op, inputs[0], y),
-        Op::Unary(op) => unary::unary(rules, op, inputs[0], y),
-        Op::Softmax(op) => softmax::softmax(rules, op, inputs[0], y),
-        Op::Requantize => requantize::requantize(rules, inputs[0], y),
-        Op::Concat(op) => movement::concat(*op, inputs, y),
-        Op::Clamp(clamp) => movement::clamp(*clamp, inputs[0], y),
-        Op::Reshape => movement::reshape(inputs[0], y),
-        Op::Transpose(op) => movement::transpose(op, inputs[0], y),
-        Op::Pad(op) => movement::pad(op, inputs[0], y),
-        Op::Slice(op) => movement::slice(op, inputs[0], y),
-        Op::ResizeNearest(op) => movement::resize_nearest(*op, inputs[0], y),
-        Op::Gather(op) => movement::gather(op, inputs[0], y),
-        Op::Constant(codes) => movement::constant(codes.view(), y),
-        other => unreachable!("{} passed validation without a kernel", other.kind()),
+/// What a node's scales become before execution: multipliers, mostly of integers. Under the rules of the `Gemmlowp` contract a run
+/// with it computes with integers alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Prepared {
+    /// Of an addition or subtraction.
+    Sum(AddPlan),
+    /// Of a multiplication.
+    Product(MulPlan),
+    /// Of a mean.
+    Mean(MeanPlan),
+    /// Of a function.
+    Unary(UnaryPlan),
+    /// Of a softmax.
+    Softmax(SoftmaxPlan),
+    /// Of a requantization.
+    Requantize(RequantizePlan),
+    /// The operation has no scales, or makes its multipliers as it runs.
+    Nothing,
+}
+
+/// Prepares one node; the rules have the operation, as [`supports`](super::supports) says.
+pub(crate) fn prepare(rules: Rules, op: &Op, inputs: &[&ValueInfo], y: &ValueInfo) -> Prepared {
+    match (op, inputs) {
+        (Op::Add(op), &[a, b]) => Prepared::Sum(AddPlan::new(rules, Sign::Plus, op.clamp, a, b, y)),
+        (Op::Sub(op), &[a, b]) => Prepared::Sum(AddPlan::new(rules, Sign::Minus, op.clamp, a, b, y)),
+        (Op::Mul(op), &[a, b]) => Prepared::Product(MulPlan::new(rules, op.clamp, a, b, y)),
+        (Op::Mean(op), &[x]) => Prepared::Mean(MeanPlan::new(rules, op, x, y)),
+        (Op::Unary(op), &[x]) => Prepared::Unary(UnaryPlan::new(rules, op.function, x, y)),
+        (Op::Softmax(_), &[x]) => Prepared::Softmax(SoftmaxPlan::new(rules, x, y)),
+        (Op::Requantize, &[x]) => Prepared::Requantize(RequantizePlan::new(rules, x, y)),
+        _ => Prepared::Nothing,
     }
+}
+
+/// Computes one node for one sample, with what was prepared for it.
+pub(crate) fn run(prepared: &Prepared, rules: Rules, op: &Op, inputs: &[Operand], y: &mut Output) {
+    match (op, prepared) {
+        (Op::Add(_) | Op::Sub(_), Prepared::Sum(plan)) => add::add(plan, inputs[0], inputs[1], y),
+        (Op::Mul(_), Prepared::Product(plan)) => mul::mul(plan, inputs[0], inputs[1], y),
+        (Op::Mean(op), Prepared::Mean(plan)) => mean::mean(plan, op, inputs[0], y),
+        (Op::Unary(op), Prepared::Unary(plan)) => unary::unary(plan, op, inputs[0], y),
+        (Op::Softmax(op), Prepared::Softmax(plan)) => softmax::softmax(plan, op, inputs[0], y),
+        (Op::Requantize, Prepared::Requantize(plan)) => requantize::requantize(plan, inputs[0], y),
+        (Op::Conv2d(op), _) => conv2d::conv2d(rules, op, inputs[0], y),
+        (Op::Linear(op), _) => linear::linear(rules, op, inputs[0], y),
+        (Op::ConvTranspose2d(op), _) => conv_transpose2d::conv_transpose2d(rules, op, inputs[0], y),
+        (Op::MatMul(op), _) => mat_mul::mat_mul(rules, *op, inputs[0], inputs[1], y),
+        (Op::MaxPool2d(op), _) => pool::max_pool2d(op, inputs[0], y),
+        (Op::AvgPool2d(op), _) => pool::avg_pool2d(rules, op, inputs[0], y),
+        (Op::Concat(op), _) => movement::concat(*op, inputs, y),
+        (Op::Clamp(clamp), _) => movement::clamp(*clamp, inputs[0], y),
+        (Op::Reshape, _) => movement::reshape(inputs[0], y),
+        (Op::Transpose(op), _) => movement::transpose(op, inputs[0], y),
+        (Op::Pad(op), _) => movement::pad(op, inputs[0], y),
+        (Op::Slice(op), _) => movement::slice(op, inputs[0], y),
+        (Op::ResizeNearest(op), _) => movement::resize_nearest(*op, inputs[0], y),
+        (Op::Gather(op), _) => movement::gather(op, inputs[0], y),
+        (Op::Constant(codes), _) => movement::constant(codes.view(), y),
+        (other, _) => unreachable!("{} passed validation without a kernel", other.kind()),
+    }
+}
+
+/// [`prepare`] and [`run`].
+pub(crate) fn compute(rules: Rules, op: &Op, inputs: &[Operand], y: &mut Output) {
+    let infos: Vec<&ValueInfo> = inputs.iter().map(|input| input.info).collect();
+    run(&prepare(rules, op, &infos, y.info), rules, op, inputs, y);
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! | rules | codes | arithmetic |
 //! | --- | --- | --- |
 //! | `OnnxRuntime` | int8 | (Q22), the zero point added before rounding |
+//! | `OnnxRuntime` | int16 | of reals in f32 (Q19) |
 //! | `LiteRt` | int8 | (Q23), as (Q9) on the product |
 //! | others | both | (Q24), the product requantized by a multiplier made in f32, in f64 for `TfliteMicro` |
 
@@ -15,8 +16,8 @@ use crate::{
     codes::CodeType,
     fixed_point::Multiplier,
     model::ValueInfo,
-    op::{Clamp, Elementwise},
-    requantize::requantize,
+    op::Clamp,
+    requantize::{code_of_steps, requantize},
     rules::Rules,
 };
 
@@ -31,6 +32,8 @@ pub(crate) struct MulPlan {
 #[derive(Clone, Copy, Debug)]
 enum Rule {
     Fused(f32),
+    /// The scales.
+    Real([f32; 3]),
     Fp32Rne(f32),
     Gemmlowp(Multiplier),
 }
@@ -40,7 +43,8 @@ impl MulPlan {
     pub(crate) fn new(rules: Rules, clamp: Clamp, a: &ValueInfo, b: &ValueInfo, y: &ValueInfo) -> Self {
         let ratio = a.qparams.scale * b.qparams.scale / y.qparams.scale;
         let rule = match (rules, y.code_type) {
-            (Rules::OnnxRuntime, _) => Rule::Fused(ratio),
+            (Rules::OnnxRuntime, CodeType::Int8) => Rule::Fused(ratio),
+            (Rules::OnnxRuntime, _) => Rule::Real([a, b, y].map(|value| value.qparams.scale)),
             (Rules::LiteRt, CodeType::Int8) => Rule::Fp32Rne(ratio),
             _ => Rule::Gemmlowp(multiplier(rules, a, b, y)),
         };
@@ -52,6 +56,10 @@ impl MulPlan {
         let [a_zero, b_zero, y_zero] = self.zero_points;
         let product = (a - a_zero) * (b - b_zero);
         match self.rule {
+            Rule::Real([scale_a, scale_b, scale]) => {
+                let real = (scale_a * (a - a_zero) as f32) * (scale_b * (b - b_zero) as f32);
+                code_of_steps(real / scale, y_zero, self.clamp)
+            }
             Rule::Fused(ratio) => from_unsigned(product as f32 * ratio + unsigned(y_zero), self.clamp),
             Rule::Fp32Rne(ratio) => requantize(product, ratio, y_zero, self.clamp.min as i8, self.clamp.max as i8).into(),
             Rule::Gemmlowp(multiplier) => {
@@ -70,8 +78,7 @@ pub(crate) fn multiplier(rules: Rules, a: &ValueInfo, b: &ValueInfo, y: &ValueIn
 }
 
 /// `a · b`; dimensions of 1 stretch.
-pub(super) fn mul(rules: Rules, op: Elementwise, a: Operand, b: Operand, y: &mut Output) {
-    let plan = MulPlan::new(rules, op.clamp, a.info, b.info, y.info);
+pub(super) fn mul(plan: &MulPlan, a: Operand, b: Operand, y: &mut Output) {
     let (strides_a, strides_b) = (stretched(&a.info.shape), stretched(&b.info.shape));
     for index in 0..y.codes.len() {
         let at_a = offset(index, &y.info.shape, |axis, coordinate| coordinate * strides_a[axis]);

@@ -2,7 +2,7 @@
 //!
 //! | rules | codes | arithmetic |
 //! | --- | --- | --- |
-//! | `OnnxRuntime` | int8 | (Q1), then (Q5) |
+//! | `OnnxRuntime` | any | (Q1), then (Q5) |
 //! | `LiteRt` | int8 to int8 | (Q25), a multiplier with 8 fraction bits |
 //! | others | any | (Q24), one multiplier |
 
@@ -10,8 +10,9 @@ use super::{Operand, Output};
 use crate::{
     codes::CodeType,
     fixed_point::Multiplier,
-    model::ValueInfo,
-    requantize::{dequantize, quantize, round_half_even_f32},
+    model::{QParams, ValueInfo},
+    op::Clamp,
+    requantize::{code_of_steps, dequantize, round_half_even_f32},
     rules::Rules,
 };
 
@@ -30,19 +31,52 @@ pub(crate) fn multiplier(x: &ValueInfo, y: &ValueInfo) -> Multiplier {
     Multiplier::new(f64::from(x.qparams.scale) / f64::from(y.qparams.scale))
 }
 
-/// Code by code.
-pub(super) fn requantize(rules: Rules, x: Operand, y: &mut Output) {
-    let (low, high, zero_point) = (y.info.code_type.min(), y.info.code_type.max(), y.info.qparams.zero_point);
-    let narrow = x.info.code_type == CodeType::Int8 && y.info.code_type == CodeType::Int8;
-    let factor = eight_bit_factor(x.info.qparams.scale / y.info.qparams.scale);
-    let multiplier = multiplier(x.info, y.info);
-    for index in 0..y.codes.len() {
-        let code = match rules {
-            Rules::OnnxRuntime => quantize(dequantize(x.codes.at(index), x.info.qparams), y.info.qparams).into(),
-            Rules::LiteRt if narrow => eight_bits(x.centred(index), factor) + zero_point,
-            _ => multiplier.scale(x.centred(index).into()).saturating_add(zero_point),
+/// The constants of one requantization, made from the scales once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequantizePlan {
+    rule: Rule,
+    y: QParams,
+    clamp: Clamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Rule {
+    /// (Q19), the input's parameters.
+    Real(QParams),
+    /// (Q25).
+    EightBits(i32),
+    /// (Q24).
+    Gemmlowp(Multiplier),
+}
+
+impl RequantizePlan {
+    /// From the codes of `x` to those of `y`.
+    pub(crate) fn new(rules: Rules, x: &ValueInfo, y: &ValueInfo) -> Self {
+        let rule = match (rules, x.code_type, y.code_type) {
+            (Rules::OnnxRuntime, ..) => Rule::Real(x.qparams),
+            (Rules::LiteRt, CodeType::Int8, CodeType::Int8) => {
+                Rule::EightBits(eight_bit_factor(x.qparams.scale / y.qparams.scale))
+            }
+            _ => Rule::Gemmlowp(multiplier(x, y)),
         };
-        y.codes.set(index, code.clamp(low, high));
+        Self { rule, y: y.qparams, clamp: Clamp::full(y.code_type) }
+    }
+
+    /// The output code of a code `q` with `v = q − z`.
+    fn code(&self, q: i32, v: i32) -> i32 {
+        let code = match self.rule {
+            Rule::Real(x) => return code_of_steps(dequantize(q, x) / self.y.scale, self.y.zero_point, self.clamp),
+            Rule::EightBits(factor) => eight_bits(v, factor),
+            Rule::Gemmlowp(multiplier) => multiplier.scale(v.into()),
+        };
+        code.saturating_add(self.y.zero_point).clamp(self.clamp.min.into(), self.clamp.max.into())
+    }
+}
+
+/// Code by code.
+pub(super) fn requantize(plan: &RequantizePlan, x: Operand, y: &mut Output) {
+    for index in 0..y.codes.len() {
+        y.codes.set(index, plan.code(x.codes.at(index), x.centred(index)));
     }
 }
 

@@ -11,24 +11,53 @@
 
 use super::{Operand, Output, unary::interpolate};
 use crate::{
+    codes::CodeType,
     fixed_point::{self, Multiplier},
+    model::ValueInfo,
     op::{Softmax, SoftmaxTable},
     requantize::round_half_even_f32,
     rules::Rules,
     tables::softmax_multiplier,
 };
 
+/// The constants of one softmax, made from the scales once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SoftmaxPlan {
+    /// (Q37): the whole steps of the output in 1.
+    Span(f32),
+    /// (Q38): the step of the output.
+    Scale(f32),
+    /// (Q39) for int8.
+    Fixed,
+    /// (Q36).
+    Interpolated(Multiplier),
+}
+
+impl SoftmaxPlan {
+    /// For input and output of one code type.
+    pub(crate) fn new(rules: Rules, x: &ValueInfo, y: &ValueInfo) -> Self {
+        match (rules, x.code_type) {
+            (_, CodeType::Int16) => Self::Interpolated(softmax_multiplier(x.qparams.scale)),
+            // The quotient is above 0, so its conversion rounds down.
+            (Rules::OnnxRuntime, _) => Self::Span((1.0 / y.qparams.scale).min(65_536.0) as i32 as f32),
+            (Rules::LiteRt, _) => Self::Scale(y.qparams.scale),
+            _ => Self::Fixed,
+        }
+    }
+}
+
 /// Every row by itself.
-pub(super) fn softmax(rules: Rules, op: &Softmax, x: Operand, y: &mut Output) {
+pub(super) fn softmax(plan: &SoftmaxPlan, op: &Softmax, x: Operand, y: &mut Output) {
     let depth = x.info.shape[x.info.shape.len() - 1];
     for first in (0..y.codes.len()).step_by(depth) {
         let row = first..first + depth;
-        match &op.table {
-            SoftmaxTable::Real(table) => real(rules, table, row, x, y),
-            SoftmaxTable::Fixed(table) => fixed(table, row, x, y),
-            SoftmaxTable::Interpolated { exp, reciprocal } => {
-                interpolated([exp, reciprocal], softmax_multiplier(x.info.qparams.scale), row, x, y);
+        match (*plan, &op.table) {
+            (SoftmaxPlan::Span(_) | SoftmaxPlan::Scale(_), SoftmaxTable::Real(table)) => real(*plan, table, row, x, y),
+            (SoftmaxPlan::Fixed, SoftmaxTable::Fixed(table)) => fixed(table, row, x, y),
+            (SoftmaxPlan::Interpolated(multiplier), SoftmaxTable::Interpolated { exp, reciprocal }) => {
+                interpolated([exp, reciprocal], multiplier, row, x, y);
             }
+            _ => unreachable!("a softmax passed validation with another kind of table"),
         }
     }
 }
@@ -39,20 +68,17 @@ fn largest(x: Operand, row: core::ops::Range<usize>) -> i32 {
 }
 
 /// (Q37) and (Q38): the sum in f32, in order.
-fn real(rules: Rules, table: &[f32], row: core::ops::Range<usize>, x: Operand, y: &mut Output) {
+fn real(plan: SoftmaxPlan, table: &[f32], row: core::ops::Range<usize>, x: Operand, y: &mut Output) {
     let largest = largest(x, row.clone());
     let exponential = |index: usize| table[(largest - x.codes.at(index)) as usize];
     let sum = row.clone().fold(0f32, |sum, index| sum + exponential(index));
-    let qparams = y.info.qparams;
-    // Whole steps of the output in 1; the quotient is at least 0, so its conversion truncates.
-    let span = (1.0 / qparams.scale).min(65_536.0) as i32 as f32;
-    let inverse = 1.0 / (sum * qparams.scale);
     for index in row {
-        let steps = match rules {
-            Rules::OnnxRuntime => round_half_even_f32(exponential(index) * span / sum) as i32,
-            _ => round_half_away(exponential(index) * inverse),
+        let steps = match plan {
+            SoftmaxPlan::Span(span) => round_half_even_f32(exponential(index) * span / sum) as i32,
+            SoftmaxPlan::Scale(scale) => round_half_away(exponential(index) * (1.0 / (sum * scale))),
+            SoftmaxPlan::Fixed | SoftmaxPlan::Interpolated(_) => 0,
         };
-        y.codes.set(index, (steps + qparams.zero_point).clamp(-128, 127));
+        y.codes.set(index, (steps + y.info.qparams.zero_point).clamp(-128, 127));
     }
 }
 

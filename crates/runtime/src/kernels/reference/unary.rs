@@ -1,17 +1,18 @@
 //! Functions of one number.
 //!
 //! int8 codes are looked up in a table that was made for the rules (see `tables`): (Q24), (Q25) and (Q30) to (Q33). int16 codes are interpolated
-//! between the points of one, (Q34) and (Q35), or scaled by one multiplier for each sign, (Q24). Nothing here knows a float but
-//! the making of multipliers.
+//! between the points of one, (Q34) and (Q35), or scaled by one multiplier for each sign, (Q24). ONNX Runtime computes int16
+//! in f32, (Q30). Under the other rules nothing here knows a float but the making of multipliers.
 
 use super::{Operand, Output};
 use crate::{
     codes::CodeType,
     fixed_point::Multiplier,
-    model::ValueInfo,
-    op::{Function, Unary},
+    model::{QParams, ValueInfo},
+    op::{Clamp, Function, Unary},
+    requantize::{code_of_steps, dequantize},
     rules::Rules,
-    tables::{SigmoidInput, leaky_multipliers},
+    tables::{SigmoidInput, leaky_multipliers, onnx_runtime_real},
 };
 
 /// Between the 513 points of a table over all int16 codes: (Q35).
@@ -66,35 +67,55 @@ fn leaky_int16(v: i32, [identity, slope]: [Multiplier; 2], is_negative: bool, y:
     scaled.saturating_add(y.qparams.zero_point).clamp(y.code_type.min(), y.code_type.max())
 }
 
-/// Code by code.
-pub(super) fn unary(rules: Rules, op: &Unary, x: Operand, y: &mut Output) {
-    if x.info.code_type == CodeType::Int8 {
-        for index in 0..y.codes.len() {
-            y.codes.set(index, op.table[(x.codes.at(index) + 128) as usize].into());
+/// The constants of one function, made from the scales once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum UnaryPlan {
+    /// The table of output codes.
+    Table,
+    /// (Q30) for int16, the parameters of input and output.
+    Real(Function, [QParams; 2]),
+    /// (Q34), the logistic.
+    Sigmoid(SigmoidInput),
+    /// (Q34), the tangent.
+    Tanh(SigmoidInput),
+    /// (Q35).
+    Points,
+    /// (Q24): the multipliers from zero up and below, and whether the slope is negative.
+    Leaky([Multiplier; 2], bool),
+}
+
+impl UnaryPlan {
+    /// For input and output of one code type.
+    pub(crate) fn new(rules: Rules, function: Function, x: &ValueInfo, y: &ValueInfo) -> Self {
+        let scale = x.qparams.scale;
+        match function {
+            _ if x.code_type == CodeType::Int8 => Self::Table,
+            _ if rules == Rules::OnnxRuntime => Self::Real(function, [x.qparams, y.qparams]),
+            Function::Sigmoid => Self::Sigmoid(SigmoidInput::new(function, scale)),
+            Function::Tanh => Self::Tanh(SigmoidInput::new(function, scale)),
+            Function::LeakyRelu { slope } => Self::Leaky(leaky_multipliers(rules, slope, scale, y.qparams.scale), slope < 0.0),
+            Function::Gelu | Function::GeluTanh | Function::HardSwish => Self::Points,
         }
-        return;
     }
-    match op.function {
-        Function::Sigmoid => {
-            let input = SigmoidInput::new(op.function, x.info.qparams.scale);
-            each(x, y, |code| sigmoid_int16(input.position(code), &op.table));
+
+    fn code(&self, table: &[i16], q: i32, y: &ValueInfo) -> i32 {
+        match *self {
+            Self::Table => table[(q + 128) as usize].into(),
+            Self::Real(function, [from, to]) => {
+                code_of_steps(onnx_runtime_real(function, dequantize(q, from)) / to.scale, to.zero_point, Clamp::INT16)
+            }
+            Self::Sigmoid(input) => sigmoid_int16(input.position(q), table),
+            Self::Tanh(input) => tanh_int16(input.position(q), table),
+            Self::Points => interpolate(q, table),
+            Self::Leaky(multipliers, is_negative) => leaky_int16(q, multipliers, is_negative, y),
         }
-        Function::Tanh => {
-            let input = SigmoidInput::new(op.function, x.info.qparams.scale);
-            each(x, y, |code| tanh_int16(input.position(code), &op.table));
-        }
-        Function::LeakyRelu { slope } => {
-            let multipliers = leaky_multipliers(rules, slope, x.info.qparams.scale, y.info.qparams.scale);
-            let info = y.info;
-            each(x, y, |code| leaky_int16(code, multipliers, slope < 0.0, info));
-        }
-        Function::Gelu | Function::GeluTanh | Function::HardSwish => each(x, y, |code| interpolate(code, &op.table)),
     }
 }
 
-fn each(x: Operand, y: &mut Output, code: impl Fn(i32) -> i32) {
+/// Code by code.
+pub(super) fn unary(plan: &UnaryPlan, op: &Unary, x: Operand, y: &mut Output) {
     for index in 0..y.codes.len() {
-        y.codes.set(index, code(x.codes.at(index)));
+        y.codes.set(index, plan.code(&op.table, x.codes.at(index), y.info));
     }
 }
 

@@ -1,0 +1,464 @@
+//! From a calibrated or trained [`QatModel`] to integers.
+//!
+//! Batch norm is folded by its running statistics (Q12, Q14), weights become codes on their own grids (Q4, Q5), biases integers on the
+//! accumulator's grid (Q11), constants and embeddings codes on theirs, functions tables for the target's rules. The scales are
+//! computed as in training, in f32 and in the same order, so the integers are those that training saw. Each application of a
+//! layer is a node. The result is validated, which includes the proof that no accumulator overflows.
+
+mod error;
+mod weights;
+
+use qat::graph::{Dim, ValueId};
+use qat::nn::{
+    Function, QuantAdaptiveAvgPool2d, QuantConstant, QuantConv2d, QuantConvTranspose2d, QuantEmbedding, QuantLinear, SliceRange,
+};
+use qat::{FakeQuantize, Mode, QParams, QatLayer, QatModel, RangeSource, Step, quantize};
+use qat_runtime as runtime;
+use qat_runtime::{CodeType, Codes, IntegerModel, Op, Rules, ValueInfo, softmax_table, unary_table};
+
+pub use error::ConvertError;
+
+use crate::target::Target;
+use weights::{Rows, pack, table};
+
+/// Converts `model` for `target`.
+///
+/// # Errors
+/// The model is not calibrated, holds numbers that are not finite, or has a layer that the target's rules have not. It is the first of
+/// the obstacles that [`check`](crate::check) lists.
+pub fn convert(model: &QatModel, target: Target) -> Result<IntegerModel, ConvertError> {
+    let (integers, obstacles) = attempt(model, target);
+    match obstacles.into_iter().next() {
+        Some(obstacle) => Err(obstacle),
+        None => {
+            integers.validate()?;
+            Ok(integers)
+        }
+    }
+}
+
+/// As much of the integer model as there is, and all obstacles.
+pub(crate) fn attempt(model: &QatModel, target: Target) -> (IntegerModel, Vec<ConvertError>) {
+    let model = &burn::module::Module::valid(model);
+    let mut converter = Converter {
+        model,
+        rules: target.rules(),
+        code_type: if model.input.qparams().format.bits() > 8 { CodeType::Int16 } else { CodeType::Int8 },
+        values: Vec::new(),
+        nodes: Vec::new(),
+        ids: vec![None; model.topology().values.len()],
+        obstacles: Vec::new(),
+    };
+    converter.input();
+    for (step, layer) in model.steps() {
+        converter.step(step, layer);
+    }
+    let Converter { rules, values, nodes, ids, mut obstacles, .. } = converter;
+    let output = ids[model.topology().output.0].unwrap_or(runtime::ValueId(0));
+    let integers = IntegerModel { rules, values, nodes, input: runtime::ValueId(0), output };
+    if obstacles.is_empty() {
+        obstacles.extend(integers.nodes.iter().filter_map(|node| refusal(&integers, node)).map(ConvertError::Model));
+    }
+    (integers, obstacles)
+}
+
+/// What validation says of one node by itself: a model whose other operands are constants.
+fn refusal(model: &IntegerModel, node: &runtime::Node) -> Option<runtime::ModelError> {
+    let mut values: Vec<ValueInfo> = Vec::new();
+    let mut id_of = |id: &runtime::ValueId| {
+        let info = &model.values[id.0];
+        let index = values.iter().position(|value| value.name == info.name).unwrap_or_else(|| {
+            values.push(info.clone());
+            values.len() - 1
+        });
+        runtime::ValueId(index)
+    };
+    let inputs: Vec<runtime::ValueId> = node.inputs.iter().map(&mut id_of).collect();
+    let output = id_of(&node.output);
+    let mut nodes = Vec::new();
+    let input = *inputs.first().unwrap_or(&runtime::ValueId(values.len()));
+    if inputs.is_empty() {
+        values.push(ValueInfo::int8(".input", &[1], runtime::QParams { scale: 1.0, zero_point: 0 }));
+    }
+    let mut defined = vec![input];
+    for &operand in &inputs {
+        if !defined.contains(&operand) {
+            let info = &values[operand.0];
+            let codes = Codes::zeros(info.code_type, info.elements().unwrap_or(0));
+            nodes.push(runtime::Node { op: Op::Constant(codes), inputs: Vec::new(), output: operand });
+            defined.push(operand);
+        }
+    }
+    nodes.push(runtime::Node { op: node.op.clone(), inputs, output });
+    IntegerModel { rules: model.rules, values, nodes, input, output }.validate().err()
+}
+
+struct Converter<'a> {
+    model: &'a QatModel,
+    rules: Rules,
+    /// Codes of activations.
+    code_type: CodeType,
+    values: Vec<ValueInfo>,
+    nodes: Vec<runtime::Node>,
+    /// Where each activation of the model went.
+    ids: Vec<Option<runtime::ValueId>>,
+    obstacles: Vec<ConvertError>,
+}
+
+impl Converter<'_> {
+    fn input(&mut self) {
+        let topology = self.model.topology();
+        let (code_type, qparams) = match topology.input_is_indices {
+            true => (CodeType::Int32, runtime::QParams { scale: 1.0, zero_point: 0 }),
+            false => (self.code_type, self.noted(grid("input", &self.model.input))),
+        };
+        let info = ValueInfo { name: "input".into(), shape: self.shape("input", topology.input), code_type, qparams };
+        self.define(topology.input, info);
+    }
+
+    /// The result, or a stand-in for it with which the conversion can go on to find other obstacles.
+    fn noted(&mut self, qparams: Result<runtime::QParams, ConvertError>) -> runtime::QParams {
+        qparams.unwrap_or_else(|obstacle| {
+            self.obstacles.push(obstacle);
+            runtime::QParams { scale: 1.0, zero_point: 0 }
+        })
+    }
+
+    fn step(&mut self, step: &Step, layer: &QatLayer) {
+        let qparams = self.output_grid(step, layer);
+        let qparams = self.noted(qparams);
+        let shape = self.shape(&step.name, step.output);
+        let mut y = ValueInfo { name: format!("{}.output", step.name), shape, code_type: self.code_type, qparams };
+        if let QatLayer::Embedding(_) = layer {
+            y.code_type = CodeType::Int8;
+        }
+        let inputs = match layer {
+            QatLayer::Concat(_) => self.on_grid(step, qparams),
+            _ => step.inputs.iter().map(|value| self.id(*value)).collect(),
+        };
+        match self.op(step, layer, &inputs, &y) {
+            Ok(op) => {
+                let output = self.define(step.output, y);
+                self.nodes.push(runtime::Node { op, inputs, output });
+            }
+            Err(obstacle) => {
+                self.obstacles.push(obstacle);
+                self.define(step.output, y);
+            }
+        }
+        // Rows of a table have 8 bits; the same codes in 16 bits mean the same.
+        if matches!(layer, QatLayer::Embedding(_)) && self.code_type == CodeType::Int16 {
+            let narrow = self.id(step.output);
+            let mut wide = self.values[narrow.0].clone();
+            wide.name = format!("{}.wide", step.name);
+            wide.code_type = CodeType::Int16;
+            let output = self.define(step.output, wide);
+            self.nodes.push(runtime::Node { op: Op::Requantize, inputs: vec![narrow], output });
+        }
+    }
+
+    /// Meaning of the codes of a step's output.
+    fn output_grid(&self, step: &Step, layer: &QatLayer) -> Result<runtime::QParams, ConvertError> {
+        match (layer, layer.output()) {
+            (_, Some(quantizer)) if quantizer.source() == RangeSource::Reader => {
+                let reader = self.model.topology().readers(step.output).next();
+                let reader = reader.map(|reader| (reader, &self.model.layers[reader.layer]));
+                match reader.and_then(|(reader, layer)| Some((reader, layer.output()?))) {
+                    Some((reader, quantizer)) => grid(&reader.name, quantizer),
+                    None => Err(self.unsupported(step, "an output with a grid", "one that nothing quantizes".into())),
+                }
+            }
+            (_, Some(quantizer)) => grid(&step.name, quantizer),
+            (QatLayer::Constant(constant), None) => {
+                calibrated(&step.name, constant.mode())?;
+                let scale = match constant.fixed_step() {
+                    Some(step) => step,
+                    None => table(&step.name, constant.value.val().into_data(), constant.codes())?.1,
+                };
+                Ok(runtime::QParams { scale, zero_point: 0 })
+            }
+            (QatLayer::Embedding(embedding), None) => {
+                calibrated(&step.name, embedding.mode())?;
+                let place = format!("weight of {}", step.name);
+                let (_, scale) = table(&place, embedding.weight.val().into_data(), embedding.format())?;
+                Ok(runtime::QParams { scale, zero_point: 0 })
+            }
+            _ => Ok(self.values[self.id(step.inputs[0]).0].qparams),
+        }
+    }
+
+    fn op(&self, step: &Step, layer: &QatLayer, inputs: &[runtime::ValueId], y: &ValueInfo) -> Result<Op, ConvertError> {
+        let clamp = clamp(layer.clamp(), y);
+        let x = inputs.first().map_or(y, |input| &self.values[input.0]);
+        Ok(match layer {
+            QatLayer::Conv2d(conv) => Op::Conv2d(self.conv2d(step, conv, x, clamp)?),
+            QatLayer::ConvTranspose2d(conv) => Op::ConvTranspose2d(self.conv_transpose2d(step, conv, x, clamp)?),
+            QatLayer::Linear(linear) => Op::Linear(self.linear(step, linear, x, clamp)?),
+            QatLayer::MatMul(_) => Op::MatMul(runtime::MatMul { transpose_rhs: false, clamp }),
+            QatLayer::Add(_) => Op::Add(runtime::Elementwise { clamp }),
+            QatLayer::Sub(_) => Op::Sub(runtime::Elementwise { clamp }),
+            QatLayer::Mul(_) => Op::Mul(runtime::Elementwise { clamp }),
+            QatLayer::Concat(concat) => Op::Concat(runtime::Concat { axis: concat.axis() - 1 }),
+            QatLayer::MaxPool2d(pool) => {
+                let o = pool.options();
+                Op::MaxPool2d(runtime::MaxPool2d {
+                    kernel: o.kernel_size,
+                    stride: o.stride,
+                    padding: edges(o.padding),
+                    dilation: o.dilation,
+                })
+            }
+            QatLayer::AvgPool2d(pool) => {
+                let o = pool.options();
+                Op::AvgPool2d(runtime::AvgPool2d {
+                    kernel: o.kernel_size,
+                    stride: o.stride,
+                    padding: edges(o.padding),
+                    count_include_pad: o.count_include_pad,
+                })
+            }
+            QatLayer::AdaptiveAvgPool2d(pool) => self.adaptive_avg_pool2d(step, pool, x)?,
+            QatLayer::Mean(mean) => {
+                let axes = mean.axes().iter().map(|axis| axis - 1).collect();
+                Op::Mean(runtime::Mean { axes, keep_dims: true })
+            }
+            QatLayer::Unary(unary) => {
+                let function = self.function(step, unary.function())?;
+                let table = unary_table(self.rules, function, x, y)
+                    .ok_or_else(|| self.unsupported(step, "a function that the target has", self.found(function.name())))?;
+                Op::Unary(runtime::Unary { function, table })
+            }
+            QatLayer::Softmax(_) => {
+                let table = softmax_table(self.rules, x)
+                    .ok_or_else(|| self.unsupported(step, "a softmax that the target has", self.found("softmax")))?;
+                Op::Softmax(runtime::Softmax { table })
+            }
+            QatLayer::Clamp(bounds) => Op::Clamp(self::clamp(bounds.bounds(), y)),
+            QatLayer::Reshape(_) => Op::Reshape,
+            QatLayer::Transpose(transpose) => match transpose.permutation() {
+                [0, rest @ ..] => Op::Transpose(runtime::Transpose { permutation: rest.iter().map(|axis| axis - 1).collect() }),
+                moved => {
+                    return Err(self.unsupported(step, "the batch as first dimension", format!("axes in the order {moved:?}")));
+                }
+            },
+            QatLayer::Pad(pad) => {
+                let (before, after) = pad.padding().iter().copied().unzip();
+                Op::Pad(runtime::Pad { before, after })
+            }
+            QatLayer::Slice(slice) => {
+                let list = |of: fn(&SliceRange) -> usize| slice.ranges().iter().map(of).collect();
+                Op::Slice(runtime::Slice { start: list(|r| r.start), end: list(|r| r.end), step: list(|r| r.step) })
+            }
+            QatLayer::ResizeNearest(resize) => Op::ResizeNearest(runtime::ResizeNearest { factor: resize.factor() }),
+            QatLayer::Embedding(embedding) => Op::Gather(self.gather(step, embedding)?),
+            QatLayer::Constant(constant) => Op::Constant(self.constant(step, constant)?),
+        })
+    }
+
+    /// The parts of a concatenation on its grid, those that have another one requantized.
+    fn on_grid(&mut self, step: &Step, qparams: runtime::QParams) -> Vec<runtime::ValueId> {
+        let mut converted: Vec<(ValueId, runtime::ValueId)> = Vec::new();
+        for (index, value) in step.inputs.iter().enumerate() {
+            if converted.iter().any(|(part, _)| part == value) {
+                continue;
+            }
+            let mut id = self.id(*value);
+            if self.values[id.0].qparams != qparams {
+                let info = ValueInfo { name: format!("{}.part{index}", step.name), qparams, ..self.values[id.0].clone() };
+                self.values.push(info);
+                let output = runtime::ValueId(self.values.len() - 1);
+                self.nodes.push(runtime::Node { op: Op::Requantize, inputs: vec![id], output });
+                id = output;
+            }
+            converted.push((*value, id));
+        }
+        let of = |value: &ValueId| converted.iter().find(|(part, _)| part == value).map(|(_, id)| *id);
+        step.inputs.iter().filter_map(of).collect()
+    }
+
+    fn conv2d(
+        &self,
+        step: &Step,
+        conv: &QuantConv2d,
+        x: &ValueInfo,
+        clamp: runtime::Clamp,
+    ) -> Result<runtime::Conv2d, ConvertError> {
+        let (weight, bias) = conv.folded();
+        let [c_out, c_in_per_group, k_h, k_w] = weight.dims();
+        let config = conv.config();
+        let rows = Rows::new(&step.name, weight, c_in_per_group * k_h * k_w, config.weight, config.granularity)?;
+        Ok(runtime::Conv2d {
+            name: self.layer_name(step),
+            weights: rows.weights(&step.name, bias, x.qparams.scale, x.code_type)?,
+            c_out,
+            c_in: c_in_per_group * config.options.groups,
+            kernel: [k_h, k_w],
+            stride: config.options.stride,
+            padding: edges(config.options.padding),
+            dilation: config.options.dilation,
+            groups: config.options.groups,
+            clamp,
+        })
+    }
+
+    fn conv_transpose2d(
+        &self,
+        step: &Step,
+        conv: &QuantConvTranspose2d,
+        x: &ValueInfo,
+        clamp: runtime::Clamp,
+    ) -> Result<runtime::ConvTranspose2d, ConvertError> {
+        let (rows, bias) = conv.folded();
+        let [c_out, c_in_per_group, k_h, k_w] = rows.dims();
+        let config = conv.config();
+        let options = &config.options;
+        let [vertical, horizontal] = options.padding;
+        let rows = Rows::new(&step.name, rows, c_in_per_group * k_h * k_w, config.weight, config.granularity)?;
+        Ok(runtime::ConvTranspose2d {
+            name: self.layer_name(step),
+            weights: rows.weights(&step.name, bias, x.qparams.scale, x.code_type)?,
+            c_out,
+            c_in: c_in_per_group * options.groups,
+            kernel: [k_h, k_w],
+            stride: options.stride,
+            padding: [vertical, horizontal, vertical, horizontal],
+            output_padding: options.padding_out,
+            dilation: options.dilation,
+            groups: options.groups,
+            clamp,
+        })
+    }
+
+    fn linear(
+        &self,
+        step: &Step,
+        linear: &QuantLinear,
+        x: &ValueInfo,
+        clamp: runtime::Clamp,
+    ) -> Result<runtime::Linear, ConvertError> {
+        let [d_input, d_output] = linear.weight.val().dims();
+        let config = linear.config();
+        let weight = linear.weight.val().swap_dims(0, 1);
+        let rows = Rows::new(&step.name, weight, d_input, config.weight, config.granularity)?;
+        let bias = linear.bias.as_ref().map(|bias| bias.val());
+        Ok(runtime::Linear {
+            name: self.layer_name(step),
+            weights: rows.weights(&step.name, bias, x.qparams.scale, x.code_type)?,
+            d_input,
+            d_output,
+            clamp,
+        })
+    }
+
+    fn adaptive_avg_pool2d(&self, step: &Step, pool: &QuantAdaptiveAvgPool2d, x: &ValueInfo) -> Result<Op, ConvertError> {
+        let size = pool.output_size();
+        let divides = |axis: usize| x.shape.get(axis + 1).is_some_and(|side| side.is_multiple_of(size[axis]));
+        if !(divides(0) && divides(1)) {
+            let found = format!("{:?} from {:?}", size, &x.shape[1..]);
+            return Err(self.unsupported(step, "an adaptive pool whose output size divides its input", found));
+        }
+        let kernel = [x.shape[1] / size[0], x.shape[2] / size[1]];
+        Ok(Op::AvgPool2d(runtime::AvgPool2d { kernel, stride: kernel, padding: [0; 4], count_include_pad: false }))
+    }
+
+    fn gather(&self, step: &Step, embedding: &QuantEmbedding) -> Result<runtime::Gather, ConvertError> {
+        let [rows, width] = embedding.weight.val().dims();
+        let place = format!("weight of {}", step.name);
+        let (codes, _) = table(&place, embedding.weight.val().into_data(), embedding.format())?;
+        let codes: Vec<i8> = codes.into_iter().map(|code| code as i8).collect();
+        Ok(runtime::Gather { name: self.layer_name(step), table: pack(&step.name, &codes, embedding.format())?, rows, width })
+    }
+
+    fn constant(&self, step: &Step, constant: &QuantConstant) -> Result<Codes, ConvertError> {
+        let codes = match constant.fixed_step() {
+            Some(_) => vec![0; constant.shape().iter().product()],
+            None => table(&step.name, constant.value.val().into_data(), constant.codes())?.0,
+        };
+        Ok(match self.code_type {
+            CodeType::Int16 => Codes::Int16(codes.into_iter().map(|code| code as i16).collect()),
+            _ => Codes::Int8(codes.into_iter().map(|code| code as i8).collect()),
+        })
+    }
+
+    fn function(&self, step: &Step, function: Function) -> Result<runtime::Function, ConvertError> {
+        Ok(match function {
+            Function::Sigmoid => runtime::Function::Sigmoid,
+            Function::Tanh => runtime::Function::Tanh,
+            Function::HardSwish => runtime::Function::HardSwish,
+            Function::Gelu => runtime::Function::Gelu,
+            Function::GeluTanh => runtime::Function::GeluTanh,
+            Function::LeakyRelu { slope } => runtime::Function::LeakyRelu { slope },
+            other => return Err(self.unsupported(step, "a function that the integer engine has", other.name().into())),
+        })
+    }
+
+    /// What the layer's weights are called, whichever of its steps this is.
+    fn layer_name(&self, step: &Step) -> String {
+        self.model.first_step(step.layer).name.clone()
+    }
+
+    fn found(&self, what: &str) -> String {
+        format!("{what} on {} codes under the rules of {}", self.code_type.name(), self.rules)
+    }
+
+    fn unsupported(&self, step: &Step, expected: &'static str, found: String) -> ConvertError {
+        ConvertError::Unsupported { layer: step.name.clone(), expected, found }
+    }
+
+    /// The shape of one sample of an activation.
+    fn shape(&mut self, layer: &str, value: ValueId) -> Vec<usize> {
+        let value = &self.model.topology().values[value.0];
+        let batch_first =
+            value.shape.first() == Some(&Dim::Batch(1)) && value.shape[1..].iter().all(|dim| matches!(dim, Dim::Fixed(_)));
+        if !batch_first {
+            self.obstacles.push(ConvertError::Unsupported {
+                layer: layer.into(),
+                expected: "the batch as first dimension and nowhere else",
+                found: format!("{:?}", value.shape),
+            });
+        }
+        value.sample_shape()
+    }
+
+    fn define(&mut self, value: ValueId, info: ValueInfo) -> runtime::ValueId {
+        self.values.push(info);
+        let id = runtime::ValueId(self.values.len() - 1);
+        self.ids[value.0] = Some(id);
+        id
+    }
+
+    fn id(&self, value: ValueId) -> runtime::ValueId {
+        self.ids[value.0].expect("steps stand in execution order")
+    }
+}
+
+fn calibrated(layer: &str, mode: Mode) -> Result<(), ConvertError> {
+    if mode == Mode::Quantize { Ok(()) } else { Err(ConvertError::NotCalibrated { layer: layer.into(), mode }) }
+}
+
+fn grid(layer: &str, quantizer: &FakeQuantize) -> Result<runtime::QParams, ConvertError> {
+    calibrated(layer, quantizer.mode())?;
+    let (min, max) = quantizer.range();
+    if let Some(found) = [min, max].into_iter().find(|end| !end.is_finite()) {
+        return Err(ConvertError::NotFinite { place: format!("range of the output of {layer}"), found });
+    }
+    let QParams { scale, zero_point, .. } = quantizer.qparams();
+    Ok(runtime::QParams { scale, zero_point })
+}
+
+/// Codes of an output with real bounds (Q61).
+fn clamp(bounds: qat::Clamp, y: &ValueInfo) -> runtime::Clamp {
+    let full = runtime::Clamp::full(y.code_type);
+    let format = if y.code_type == CodeType::Int16 { qat::IntegerFormat::INT16 } else { qat::IntegerFormat::INT8 };
+    let code = |bound: f32, all: i16| match bound.is_infinite() {
+        true => all,
+        false => quantize(bound, y.qparams.scale, y.qparams.zero_point, format) as i16,
+    };
+    runtime::Clamp { min: code(bounds.min, full.min), max: code(bounds.max, full.max) }
+}
+
+/// `[top, left, bottom, right]` of `[(top, bottom), (left, right)]`.
+fn edges(padding: [(usize, usize); 2]) -> [usize; 4] {
+    let [(top, bottom), (left, right)] = padding;
+    [top, left, bottom, right]
+}

@@ -1,0 +1,33 @@
+//! Matrix products of two activations, with a fused relu or clamp where one follows.
+
+use burn::module::Module;
+
+use crate::clamp::Clamp;
+use crate::fake_quantize::FakeQuantize;
+use crate::tensor::QuantTensor;
+
+/// `clamp(a · b)` with a quantized output; the operands keep their own grids.
+#[derive(Module, Debug)]
+pub struct QuantMatMul {
+    /// The grid of the output.
+    pub output: FakeQuantize,
+    #[module(skip)]
+    clamp: Clamp,
+}
+
+impl QuantMatMul {
+    /// A product, followed by `clamp`.
+    pub fn new(clamp: Clamp, output: FakeQuantize) -> Self {
+        Self { output, clamp }
+    }
+
+    /// Applies it to `[.., m, k]` and `[.., k, n]`, the leading axes equal.
+    pub fn forward<const D: usize>(&self, lhs: QuantTensor<D>, rhs: QuantTensor<D>) -> QuantTensor<D> {
+        self.output.forward(self.clamp.apply(lhs.tensor.matmul(rhs.tensor)))
+    }
+
+    /// The relu or clamp that is fused.
+    pub fn clamp(&self) -> Clamp {
+        self.clamp
+    }
+}

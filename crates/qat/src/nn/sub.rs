@@ -1,0 +1,33 @@
+//! Element-wise subtraction of two activations, with a fused relu or clamp where one follows.
+
+use burn::module::Module;
+
+use crate::clamp::Clamp;
+use crate::fake_quantize::FakeQuantize;
+use crate::tensor::QuantTensor;
+
+/// `clamp(a − b)` with a quantized output; the operands keep their own grids.
+#[derive(Module, Debug)]
+pub struct QuantSub {
+    /// The grid of the output.
+    pub output: FakeQuantize,
+    #[module(skip)]
+    clamp: Clamp,
+}
+
+impl QuantSub {
+    /// A subtraction, followed by `clamp`.
+    pub fn new(clamp: Clamp, output: FakeQuantize) -> Self {
+        Self { output, clamp }
+    }
+
+    /// Applies it to operands of one rank; a dimension of 1 stretches to that of the other operand.
+    pub fn forward<const D: usize>(&self, lhs: QuantTensor<D>, rhs: QuantTensor<D>) -> QuantTensor<D> {
+        self.output.forward(self.clamp.apply(lhs.tensor - rhs.tensor))
+    }
+
+    /// The relu or clamp that is fused.
+    pub fn clamp(&self) -> Clamp {
+        self.clamp
+    }
+}

@@ -1,0 +1,158 @@
+//! Times the engine on LeNet, ResNet-8 and ResNet-20 with random weights.
+//!
+//! Alone it prints a table: `cargo bench -p qat-runtime --bench engine`. With `--serve` it obeys lines on standard input, so that
+//! `benches/peers/compare.py` can take turns between it and another runtime:
+//!
+//! - `model NAME`: describes the model, line by line, up to `end`
+//! - `run NAME SAMPLES`: the codes of an input and of its output, each a line of hexadecimal
+//! - `time NAME SAMPLES THREADS REPEATS`: nanoseconds of one run, the fastest of the repeats
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::{
+    fmt::Write as _,
+    io::{self, BufRead, Write as _},
+    time::Instant,
+};
+
+use common::{Random, lenet_wide, resnet};
+use qat_runtime::{Engine, IntegerModel, Level, Op, Weights};
+
+const NETS: [&str; 3] = ["lenet", "resnet8", "resnet20"];
+const SEED: u64 = 20_261_124;
+
+fn net(name: &str) -> IntegerModel {
+    match name {
+        "lenet" => lenet_wide(SEED),
+        "resnet8" => resnet(1, SEED),
+        "resnet20" => resnet(3, SEED),
+        other => panic!("expected one of {NETS:?}, found {other:?}"),
+    }
+}
+
+/// Products of a sample.
+fn products(model: &IntegerModel) -> usize {
+    let node = |node: &qat_runtime::Node| match &node.op {
+        Op::Conv2d(op) => {
+            let positions: usize = model.values[node.output.0].shape[1..].iter().product();
+            op.weights.codes.len() * positions
+        }
+        Op::Linear(op) => op.weights.codes.len(),
+        _ => 0,
+    };
+    model.nodes.iter().map(node).sum()
+}
+
+/// Nanoseconds of the fastest of some runs: what other programs on the machine take away only adds.
+fn time(engine: &mut Engine, codes: &[i8], repeats: usize) -> u128 {
+    let mut once = || {
+        let start = Instant::now();
+        std::hint::black_box(engine.run(std::hint::black_box(codes)).expect("whole samples"));
+        start.elapsed().as_nanos()
+    };
+    once();
+    (0..repeats.max(1)).map(|_| once()).min().expect("at least one repeat")
+}
+
+fn hex(bytes: impl IntoIterator<Item = u8>) -> String {
+    bytes.into_iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("strings take all text");
+        text
+    })
+}
+
+fn numbers(list: &[usize]) -> String {
+    list.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn constants(weights: &Weights) -> String {
+    let codes = hex(weights.codes.unpack().into_iter().map(i8::cast_unsigned));
+    let scale = hex(weights.scale.iter().flat_map(|scale| scale.to_le_bytes()));
+    let bias = hex(weights.bias.iter().flat_map(|&bias| (bias as i32).to_le_bytes()));
+    format!("weight={codes} weight_scale={scale} bias={bias}")
+}
+
+/// One line for each value and node: words and `key=value` pairs.
+fn describe(model: &IntegerModel) -> String {
+    let mut text = format!("input {}\noutput {}\n", model.input.0, model.output.0);
+    let mut line = |line: String| text.extend([line.as_str(), "\n"]);
+    for value in &model.values {
+        let scale = hex(value.qparams.scale.to_le_bytes());
+        line(format!("value scale={scale} zero_point={} shape={}", value.qparams.zero_point, numbers(&value.shape)));
+    }
+    for node in &model.nodes {
+        let attributes = match &node.op {
+            Op::Conv2d(op) => {
+                let (kernel, stride, padding) = (numbers(&op.kernel), numbers(&op.stride), numbers(&op.padding));
+                format!("kernel={kernel} stride={stride} padding={padding} c_out={} {}", op.c_out, constants(&op.weights))
+            }
+            Op::Linear(op) => format!("c_out={} {}", op.d_output, constants(&op.weights)),
+            Op::MaxPool2d(op) => format!("kernel={} stride={}", numbers(&op.kernel), numbers(&op.stride)),
+            _ => String::new(),
+        };
+        let inputs: Vec<usize> = node.inputs.iter().map(|id| id.0).collect();
+        line(format!("node {} inputs={} output={} {attributes}", node.op.kind(), numbers(&inputs), node.output.0));
+    }
+    text + "end\n"
+}
+
+fn engine(model: &IntegerModel, threads: usize) -> Engine<'_> {
+    Engine::new(model).expect("a valid model").with_threads(threads)
+}
+
+fn serve() -> io::Result<()> {
+    let models: Vec<(&str, IntegerModel)> = NETS.iter().map(|&name| (name, net(name))).collect();
+    let model = |name: &str| &models.iter().find(|(other, _)| *other == name).expect("a known net").1;
+    let mut engines: Vec<((String, usize), Engine)> = Vec::new();
+    let input = |model: &IntegerModel, samples: usize| {
+        Random::quiet(SEED).codes(samples * model.input_info().elements().expect("a valid model"))
+    };
+    for line in io::stdin().lock().lines() {
+        let line = line?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |word: &str| word.parse::<usize>().expect("a number");
+        let answer = match words.as_slice() {
+            ["model", name] => describe(model(name)),
+            ["run", name, samples] => {
+                let codes = input(model(name), number(samples));
+                let output = model(name).run(&codes).expect("whole samples");
+                let output = output.as_int8().expect("int8 codes").to_vec();
+                [codes, output].map(|codes| hex(codes.into_iter().map(i8::cast_unsigned)) + "\n").concat()
+            }
+            ["time", name, samples, threads, repeats] => {
+                let key = ((*name).to_owned(), number(threads));
+                if !engines.iter().any(|(other, _)| *other == key) {
+                    engines.push((key.clone(), engine(model(name), key.1)));
+                }
+                let (_, engine) = engines.iter_mut().find(|(other, _)| *other == key).expect("it was just made");
+                format!("{}\n", time(engine, &input(model(name), number(samples)), number(repeats)))
+            }
+            other => panic!("expected model, run or time, found {other:?}"),
+        };
+        print!("{answer}");
+        io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+fn main() -> io::Result<()> {
+    if std::env::args().any(|argument| argument == "--serve") {
+        return serve();
+    }
+    println!("{:10} {:12} {:>7} {:>7} {:>10} {:>8}", "net", "level", "samples", "threads", "us/sample", "GMAC/s");
+    for name in NETS {
+        let model = net(name);
+        for level in Level::available() {
+            for (samples, threads) in [(1, 1), (64, 1), (1, 2), (64, 2)] {
+                let mut engine = Engine::with_level(&model, level).expect("a valid model").with_threads(threads);
+                let codes = Random::quiet(SEED).codes(samples * model.input_info().elements().expect("a valid model"));
+                let repeats = if samples == 1 { 400 } else { 15 };
+                let nanoseconds = time(&mut engine, &codes, repeats) as f64 / samples as f64;
+                let rate = products(&model) as f64 / nanoseconds;
+                println!("{name:10} {:12} {samples:7} {threads:7} {:10.2} {rate:8.1}", level.name(), nanoseconds / 1000.0);
+            }
+        }
+    }
+    Ok(())
+}

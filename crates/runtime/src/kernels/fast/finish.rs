@@ -1,0 +1,120 @@
+//! From sums to codes: the requantization of a layer's channels, 16 at a time.
+//!
+//! Equal to [`Scaling::code`] for every sum. The f32 form rounds by adding `1.5 · 2^23`: the addition itself rounds ties to
+//! even and leaves the integer in the low bits, which is exact because the clamp comes first and keeps steps below `2^22`.
+
+use alloc::vec::Vec;
+
+use super::level::LANES;
+use crate::{
+    model::ValueInfo,
+    op::{Clamp, Weights},
+    requantize::Scaling,
+    sum_rule::{SumRule, scalings},
+};
+
+/// `1.5 · 2^23`.
+const MAGIC: f32 = 12_582_912.0;
+
+/// How sums of all channels become codes.
+#[derive(Debug)]
+pub(super) struct Finish {
+    rounding: Rounding,
+    zero_point: i32,
+    clamp: Clamp,
+}
+
+#[derive(Debug)]
+enum Rounding {
+    /// (Q9) by the multipliers of each block; steps are confined to `lowest..=highest`.
+    Fp32 { multipliers: Vec<[f32; LANES]>, lowest: f32, highest: f32 },
+    /// One number at a time, blocks of channels one after another.
+    Each(Vec<[Scaling; LANES]>),
+}
+
+impl Finish {
+    /// Channels stand in `sections` of one length, and every section is filled up to whole blocks.
+    pub(super) fn new(rule: SumRule, weights: &Weights, sections: usize, x: &ValueInfo, y: &ValueInfo, clamp: Clamp) -> Self {
+        Self::from_scaling(&scalings(rule, weights, x, y), sections, y.qparams.zero_point, clamp)
+    }
+
+    /// As [`Finish::new`], from the scaling of each channel.
+    pub(super) fn from_scaling(scaling: &[Scaling], sections: usize, zero_point: i32, clamp: Clamp) -> Self {
+        let channels = scaling.len() / sections;
+        let blocks = scaling.chunks(channels).flat_map(|section| section.chunks(LANES)).map(|block| {
+            // Lanes beyond the channels have sums of 0, which every scaling takes.
+            let mut filled = [block[0]; LANES];
+            filled[..block.len()].copy_from_slice(block);
+            filled
+        });
+        let blocks: Vec<[Scaling; LANES]> = blocks.collect();
+        let multiplier = |scaling: &Scaling| match scaling {
+            Scaling::Fp32Rne(multiplier) => Some(*multiplier),
+            _ => None,
+        };
+        let fp32 = |block: &[Scaling; LANES]| {
+            let mut multipliers = [0.0; LANES];
+            for (to, scaling) in multipliers.iter_mut().zip(block) {
+                *to = multiplier(scaling)?;
+            }
+            Some(multipliers)
+        };
+        let rounding = match blocks.iter().map(fp32).collect::<Option<Vec<_>>>() {
+            Some(multipliers) => Rounding::Fp32 {
+                multipliers,
+                lowest: (i32::from(clamp.min) - zero_point) as f32,
+                highest: (i32::from(clamp.max) - zero_point) as f32,
+            },
+            None => Rounding::Each(blocks),
+        };
+        Self { rounding, zero_point, clamp }
+    }
+
+    /// The codes of a block of sums.
+    #[inline(always)]
+    pub(super) fn codes(&self, block: usize, sums: &[i32; LANES]) -> [i8; LANES] {
+        let mut codes = [0; LANES];
+        match &self.rounding {
+            Rounding::Fp32 { multipliers, lowest, highest } => {
+                let (multipliers, shift) = (&multipliers[block], self.zero_point - MAGIC.to_bits() as i32);
+                for lane in 0..LANES {
+                    let steps = confined(sums[lane] as f32 * multipliers[lane], *lowest, *highest);
+                    codes[lane] = ((steps + MAGIC).to_bits() as i32).wrapping_add(shift) as i8;
+                }
+            }
+            Rounding::Each(scaling) => {
+                for lane in 0..LANES {
+                    codes[lane] = scaling[block][lane].code(sums[lane].into(), self.zero_point, self.clamp) as i8;
+                }
+            }
+        }
+        codes
+    }
+
+    /// Bytes that are allocated.
+    pub(super) fn allocated(&self) -> usize {
+        match &self.rounding {
+            Rounding::Fp32 { multipliers, .. } => multipliers.capacity() * 4 * LANES,
+            Rounding::Each(scaling) => scaling.capacity() * size_of::<[Scaling; LANES]>(),
+        }
+    }
+}
+
+/// `x.clamp(lowest, highest)` for numbers, in the form of which vector units have an instruction.
+#[inline(always)]
+pub(super) fn confined(x: f32, lowest: f32, highest: f32) -> f32 {
+    let x = if x > lowest { x } else { lowest };
+    if x < highest { x } else { highest }
+}
+
+/// Nearest integer, ties to even, of a number below `2^22` in magnitude.
+#[inline(always)]
+pub(super) fn nearest(x: f32) -> i32 {
+    ((x + MAGIC).to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32)
+}
+
+/// A code or zero point in the uint8 numbering, as f32.
+#[inline(always)]
+pub(super) fn unsigned(code: i32) -> f32 {
+    (code + 128) as f32
+}
