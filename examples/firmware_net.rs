@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor, activation::relu};
 use burn::train::Interrupter;
 use qat::{QConfig, Scheme};
 use qat_export::{Target, convert, write_rust};
-use qat_runtime::{Engine, IntegerModel};
+use qat_runtime::Engine;
 use qat_train::data::{Split, resolve};
 use qat_train::recipe::{Goal, Setting, train};
 use qat_train::{Classifier, FitData, Manifest, ProgressStyle, RunDirectory, Schedule};
@@ -71,7 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let quantized = trained.quantized.ok_or("the goal was a quantized model")?;
 
     // Convolutions, pools and linear layers have the same integers under all rules; only the rounding of sums is the target's.
-    let integers = IntegerModel { rules: Target::Rust.rules(), ..convert(&quantized.model)? };
+    let integers = convert(&quantized.model, Target::Rust)?;
     write_rust(&integers, &out.join("src/net.rs"))?;
 
     let test = mnist.load(Split::Test)?.truncated(IMAGES);

@@ -4,8 +4,8 @@ mod models;
 
 use models::{Builder, Clamp, Draw, Random, Window, exact, input_codes, mlp, operations, residual};
 use qat_export::{
-    Edges, ExportError, Form, Target, TfliteError, TfliteOptions, for_target, from_tflite, read_tflite, tflite_axes,
-    tflite_obstacles, to_tflite, with_rules, write_tflite,
+    Edges, ExportError, Target, TfliteError, TfliteForm as Form, TfliteOptions, for_target, from_tflite, read_tflite,
+    tflite_axes, tflite_obstacles, to_tflite, with_rules, write_tflite,
 };
 use qat_formats::tflite::{self, BuiltinOperator, BuiltinOptions, Model, TensorType};
 use qat_runtime::{CodeType, Codes, IntegerModel, Op, Rules, WeightBits};
