@@ -10,7 +10,7 @@ use crate::{
     arena::{Arena, CellSize, Reuse, Use},
     codes::CodeType,
     kernels::fast::{self, Layout, Level, ScratchSize},
-    model::{IntegerModel, ValueId},
+    model::{IntegerModel, ValueId, ValueInfo},
     op::Op,
     validate::lengths,
 };
@@ -185,6 +185,16 @@ impl Builder<'_> {
         output
     }
 
+    /// A cell with an operand stretched to the shape of a result, which only the next step reads.
+    fn stretched(&mut self, from: usize, info: &ValueInfo, y: &ValueInfo, channels_last: bool) -> usize {
+        let output = self.cells.len();
+        let length = y.shape.iter().product();
+        self.cells.push(Cell { length, channels_last, ..self.cells[from] });
+        let kernel = fast::stretch(info, y, channels_last);
+        self.steps.push(Step { kernel: StepKernel::Fast(kernel), inputs: vec![from], output, defines: false });
+        output
+    }
+
     fn reference(&mut self, index: usize) {
         let node = &self.model.nodes[index];
         let inputs = node.inputs.iter().map(|&id| self.cell(id, false)).collect();
@@ -208,10 +218,15 @@ impl Builder<'_> {
         let channels_last = match layout {
             Layout::ChannelsLast => true,
             Layout::RowMajor => false,
-            // All operands have three axes here, or none is an image.
+            // Operands have one rank; those in which both layouts are one count as either.
             Layout::Either => node.inputs.iter().any(|&id| self.cells[self.any(id)].channels_last),
         };
-        let inputs = node.inputs.iter().map(|&id| self.cell(id, channels_last)).collect();
+        let mut inputs: Vec<usize> = node.inputs.iter().map(|&id| self.cell(id, channels_last)).collect();
+        if fast::stretches(&node.op) {
+            for (input, info) in inputs.iter_mut().zip(&infos).filter(|(_, info)| info.shape != y.shape) {
+                *input = self.stretched(*input, info, y, channels_last);
+            }
+        }
         let kernel = fast::Kernel::new(level, model.rules, &node.op, &infos, y, channels_last);
         let output = self.define(node.output, channels_last);
         self.steps.push(Step { kernel: StepKernel::Fast(kernel), inputs, output, defines: true });

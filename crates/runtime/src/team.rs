@@ -49,6 +49,17 @@ struct Shared {
     failed: AtomicBool,
 }
 
+/// A step that the threads share.
+#[derive(Clone, Copy)]
+struct Share<'a> {
+    step: &'a Step,
+    kernel: &'a Kernel,
+    level: Level,
+    /// Rows of the result, and codes of a row.
+    rows: usize,
+    length: usize,
+}
+
 /// The threads beside the caller's.
 #[derive(Debug)]
 pub(crate) struct Team {
@@ -147,10 +158,12 @@ impl Shared {
                     return;
                 }
                 turns += 1;
-                match turns {
-                    ..PATIENT => spin_loop(),
-                    ..AWAKE => thread::yield_now(),
-                    _ => thread::park(),
+                if turns < PATIENT {
+                    spin_loop();
+                } else if turns < AWAKE {
+                    thread::yield_now();
+                } else {
+                    thread::park();
                 }
             }
             done += 1;
@@ -166,17 +179,13 @@ impl Shared {
         let plan = &*self.plan;
         enter(plan, memory, 1, input);
         for step in &plan.steps[..self.steps] {
-            let shared = match (&step.kernel, plan.level) {
-                (StepKernel::Fast(kernel), Some(level)) => self.rows_of(kernel).map(|rows| (kernel, level, rows)),
-                _ => None,
-            };
-            match shared {
-                Some((kernel, level, rows)) => {
-                    self.compute_own_rows(index, memory, step, kernel, level, rows, *meetings);
+            match self.share(step) {
+                Some(share) => {
+                    self.compute_own_rows(index, memory, share, *meetings);
                     if !self.meet(meetings) {
                         return false;
                     }
-                    self.take_rows_of_others(index, memory, step, rows, *meetings);
+                    self.take_rows_of_others(index, memory, share, *meetings);
                 }
                 None => compute(None, plan, memory, 1, step),
             }
@@ -184,9 +193,11 @@ impl Shared {
         true
     }
 
-    /// Rows and codes of a row of a step that the threads share.
-    fn rows_of(&self, kernel: &Kernel) -> Option<[usize; 2]> {
-        kernel.rows_worth_sharing().filter(|[rows, _]| *rows >= self.threads)
+    /// A step's share, where the threads share it.
+    fn share<'a>(&'a self, step: &'a Step) -> Option<Share<'a>> {
+        let (StepKernel::Fast(kernel), Some(level)) = (&step.kernel, self.plan.level) else { return None };
+        let [rows, length] = kernel.rows_worth_sharing().filter(|[rows, _]| *rows >= self.threads)?;
+        Some(Share { step, kernel, level, rows, length })
     }
 
     /// The rows of a thread.
@@ -195,16 +206,8 @@ impl Shared {
     }
 
     /// Computes the rows of a thread and lays them out for the others.
-    fn compute_own_rows(
-        &self,
-        index: usize,
-        memory: &mut Memory,
-        step: &Step,
-        kernel: &Kernel,
-        level: Level,
-        [rows, length]: [usize; 2],
-        meetings: usize,
-    ) {
+    fn compute_own_rows(&self, index: usize, memory: &mut Memory, share: Share, meetings: usize) {
+        let Share { step, kernel, level, rows, length } = share;
         let own = self.own(index, rows);
         let (CodesMut::Int8(y), others, scratch) = memory.write(&self.plan, step.output, 1) else {
             unreachable!("fast kernels give int8 codes");
@@ -214,7 +217,8 @@ impl Shared {
     }
 
     /// Takes the rows that the other threads have laid out.
-    fn take_rows_of_others(&self, index: usize, memory: &mut Memory, step: &Step, [rows, length]: [usize; 2], meetings: usize) {
+    fn take_rows_of_others(&self, index: usize, memory: &mut Memory, share: Share, meetings: usize) {
+        let Share { step, rows, length, .. } = share;
         let (CodesMut::Int8(y), ..) = memory.write(&self.plan, step.output, 1) else {
             unreachable!("fast kernels give int8 codes");
         };

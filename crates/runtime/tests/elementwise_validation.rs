@@ -1,7 +1,6 @@
 //! What element-wise rules refuse: scales outside a runtime's domain, tables that kernels cannot take; and the promise that what
 //! they accept runs.
 
-#[allow(dead_code, reason = "the models there are for other tests")]
 mod common;
 
 use common::Random;

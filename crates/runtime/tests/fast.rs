@@ -14,8 +14,8 @@ use proptest::{
     test_runner::{RngSeed, TestRunner},
 };
 use qat_runtime::{
-    AvgPool2d, Clamp, Codes, Conv2d, Elementwise, Engine, IntegerModel, Level, Linear, MaxPool2d, Node, Op, PackedCodes, QParams,
-    Rules, ValueId, ValueInfo, WeightBits, Weights,
+    AvgPool2d, Clamp, Codes, Concat, Conv2d, Elementwise, Engine, IntegerModel, Level, Linear, MatMul, MaxPool2d, Node, Op,
+    PackedCodes, QParams, Rules, Slice, Transpose, ValueId, ValueInfo, WeightBits, Weights,
 };
 
 /// Compares all values of every sample, and the outputs of all samples at once.
@@ -43,7 +43,7 @@ fn assert_equal(model: &IntegerModel, codes: &[i8]) {
     }
 }
 
-/// Compares the problems of a strategy that their rules define.
+/// Compares the problems of a strategy that their rules define, and enough of them under each rules.
 fn compare(cases: u32, problems: impl Strategy<Value = (IntegerModel, Vec<i8>)>) {
     let config = ProptestConfig { rng_seed: RngSeed::Fixed(20_261_124), ..ProptestConfig::with_cases(cases) };
     let mut compared = BTreeMap::new();
@@ -57,8 +57,9 @@ fn compare(cases: u32, problems: impl Strategy<Value = (IntegerModel, Vec<i8>)>)
     });
     result.unwrap_or_else(|error| panic!("{error}"));
     eprintln!("compared: {compared:?}");
-    let enough = compared.get(Rules::OnnxRuntime.name()).is_some_and(|&count| count > cases / 16);
-    assert!(enough, "most problems were left out: {compared:?}");
+    for (name, _) in Rules::NAMES {
+        assert!(compared.get(name).is_some_and(|&count| count > cases / 32), "most problems were left out: {compared:?}");
+    }
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
@@ -142,7 +143,7 @@ fn convolutions(depthwise: bool) -> impl Strategy<Value = (IntegerModel, Vec<i8>
 
 #[test]
 fn convolutions_equal_the_reference() {
-    compare(1200, convolutions(false));
+    compare(800, convolutions(false));
 }
 
 #[test]
@@ -182,7 +183,7 @@ fn element_wise_operations_equal_the_reference() {
             // Rows in another order, so that the operands differ.
             let cut = x.shape[2] / 2;
             let turned = model.values.len();
-            let part = |start: usize, end: usize| qat_runtime::Slice {
+            let part = |start: usize, end: usize| Slice {
                 start: vec![0, 0, start],
                 end: vec![x.shape[0], x.shape[1], end],
                 step: vec![1; 3],
@@ -200,7 +201,7 @@ fn element_wise_operations_equal_the_reference() {
                 let first = [
                     node(Op::Slice(part(cut, w)), &[0], turned),
                     node(Op::Slice(part(0, cut)), &[0], turned + 1),
-                    node(Op::Concat(qat_runtime::Concat { axis: 2 }), &[turned, turned + 1], turned + 2),
+                    node(Op::Concat(Concat { axis: 2 }), &[turned, turned + 1], turned + 2),
                 ];
                 model.nodes.splice(0..0, first);
                 let operands = [ValueId(0), ValueId(turned + 2)];
@@ -211,6 +212,70 @@ fn element_wise_operations_equal_the_reference() {
             (model, codes)
         });
     compare(800, problems);
+}
+
+/// Products of the input and twice the input on another grid, whose rows or columns are taken.
+#[test]
+fn matrix_products_equal_the_reference() {
+    let problems = (1usize..=3, 1usize..=9, 1usize..=50)
+        .prop_flat_map(|(matrices, rows, terms)| {
+            let (x, y) = (value(&[matrices, rows, terms]), value(&[matrices, rows, rows]));
+            let samples = (1usize..=3).prop_flat_map(move |n| codes(n * matrices * rows * terms));
+            (x, value(&[matrices, rows, terms]), y, any::<bool>(), clamp(), rules(), samples)
+        })
+        .prop_map(|(x, twice, y, transpose_rhs, clamp, rules, codes)| {
+            let clamp = if rules == Rules::OnnxRuntime { clamp } else { Clamp::INT8 };
+            let mut model = one(Op::MatMul(MatMul { transpose_rhs, clamp }), x.clone(), y, rules);
+            // A scale near the input's keeps the sum within every rule.
+            let qparams = QParams { scale: x.qparams.scale * 2.0, ..twice.qparams };
+            model.values.push(ValueInfo { name: "twice".into(), qparams, ..x.clone() });
+            let node = |op, inputs: &[usize], output| Node {
+                op,
+                inputs: inputs.iter().map(|&id| ValueId(id)).collect(),
+                output: ValueId(output),
+            };
+            let mut first = vec![node(Op::Add(Elementwise { clamp: Clamp::INT8 }), &[0, 0], 2)];
+            if !transpose_rhs {
+                let &[matrices, rows, terms] = x.shape.as_slice() else { unreachable!("made above") };
+                model.values.push(ValueInfo { name: "columns".into(), shape: vec![matrices, terms, rows], qparams, ..x });
+                first.push(node(Op::Transpose(Transpose { permutation: vec![0, 2, 1] }), &[2], 3));
+            }
+            let operands = [ValueId(0), first.last().expect("not empty").output];
+            model.nodes[0].inputs = operands.to_vec();
+            model.nodes.splice(0..0, first);
+            (model, codes)
+        });
+    compare(500, problems);
+}
+
+/// Operations on the input and a part of it that is of size 1 along some axes.
+#[test]
+fn stretched_operands_equal_the_reference() {
+    let op = |clamp| prop::sample::select(vec![Op::Add(clamp), Op::Sub(clamp), Op::Mul(clamp)]);
+    let problems = (prop::array::uniform3(1usize..=12), any::<[bool; 4]>())
+        .prop_flat_map(move |(shape, flags)| {
+            let op = clamp().prop_flat_map(move |clamp| op(Elementwise { clamp }));
+            let samples = (1usize..=3).prop_flat_map(move |n| codes(n * shape.iter().product::<usize>()));
+            (op, value(&shape), value(&shape), Just(flags), rules(), samples)
+        })
+        .prop_map(|(op, x, y, [backwards, stretched @ ..], rules, codes)| {
+            let mut model = one(op, x.clone(), y, rules);
+            let end: Vec<usize> = x.shape.iter().zip(stretched).map(|(&size, one)| if one { 1 } else { size }).collect();
+            model.values.push(ValueInfo { name: "part".into(), shape: end.clone(), ..x });
+            let part = Op::Slice(Slice { start: vec![0; 3], end, step: vec![1; 3] });
+            model.nodes.insert(0, Node { op: part, inputs: vec![ValueId(0)], output: ValueId(2) });
+            model.nodes[1].inputs = if backwards { vec![ValueId(2), ValueId(0)] } else { vec![ValueId(0), ValueId(2)] };
+            // A pool makes the operand an image whose channels come last.
+            let pool = MaxPool2d { kernel: [1, 1], stride: [1, 1], padding: [0; 4], dilation: [1, 1] };
+            let pooled = ValueInfo { name: "pooled".into(), ..model.values[0].clone() };
+            model.values.push(pooled);
+            model.nodes.insert(0, Node { op: Op::MaxPool2d(pool), inputs: vec![ValueId(0)], output: ValueId(3) });
+            for node in &mut model.nodes[1..] {
+                node.inputs.iter_mut().filter(|id| id.0 == 0).for_each(|id| id.0 = 3);
+            }
+            (model, codes)
+        });
+    compare(600, problems);
 }
 
 #[test]

@@ -282,7 +282,9 @@ impl<'f> Reader<'f> {
     /// Turns the value of an image `[h, w, c]` to `[c, h, w]`, in which it is used from here on; the first one stays at hand.
     fn image(&mut self, tensor: usize) {
         let Some(held) = self.held[tensor].clone() else { return };
-        let turned = self.in_order(&held, &Order::image());
+        let &[h, w, c] = &self.values[held.value.0].shape[..] else { return };
+        let op = Transpose { permutation: vec![2, 0, 1] };
+        let turned = self.moved(Op::Transpose(op), held.value, "nchw", vec![c, h, w]);
         self.copies.insert((Source::Value(turned), vec![1, 2, 0]), held.value);
         self.held[tensor] = Some(Held { value: turned, order: Order::image() });
     }

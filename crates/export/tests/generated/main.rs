@@ -2,6 +2,7 @@
 
 mod compilers;
 mod problems;
+mod texts;
 
 use compilers::{Bench, has_gcc};
 use problems::{Random, codes};

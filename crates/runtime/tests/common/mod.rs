@@ -262,7 +262,7 @@ pub fn chain(random: &mut Random) -> IntegerModel {
         x = match below(random, 12) {
             0 | 1 if image => {
                 let (c_out, kernel) = (1 + below(random, 24), 1 + below(random, 3));
-                b.conv2d(x, c_out, kernel, 1 + below(random, 2), 1, random.next() % 2 == 0)
+                b.conv2d(x, c_out, kernel, 1 + below(random, 2), 1, random.next().is_multiple_of(2))
             }
             2 if image => {
                 let kernel = 1 + below(random, 2.min(shape[1]).min(shape[2]));

@@ -29,6 +29,7 @@ pub(crate) struct Conv2d {
     stride: usize,
     extent: usize,
     /// Products of one patch.
+    #[cfg(feature = "threads")]
     weights: usize,
 }
 
@@ -91,6 +92,7 @@ impl Conv2d {
             h_out: y.shape[1],
             stride: op.stride[0],
             extent: (k_h - 1) * op.dilation[0] + 1,
+            #[cfg(feature = "threads")]
             weights: weights.len(),
         }
     }
@@ -109,6 +111,7 @@ impl Conv2d {
     }
 
     /// Rows of the output, codes of such a row, and products of all rows.
+    #[cfg(feature = "threads")]
     pub(super) fn rows(&self) -> [usize; 3] {
         [self.h_out, self.patches.w_out * self.c_out, self.h_out * self.patches.w_out * self.weights]
     }

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use super::level::LANES;
 use crate::{
+    fixed_point::Multiplier,
     model::ValueInfo,
     op::{Clamp, Weights},
     requantize::Scaling,
@@ -28,8 +29,20 @@ pub(super) struct Finish {
 enum Rounding {
     /// (Q9) by the multipliers of each block; steps are confined to `lowest..=highest`.
     Fp32 { multipliers: Vec<[f32; LANES]>, lowest: f32, highest: f32 },
+    /// (Q45) by the mantissas of each block, moved left before the product and halved after it; validation keeps what is moved
+    /// left within int32. Steps are confined to `lowest..=highest`.
+    Gemmlowp { multipliers: Vec<Fixed>, lowest: i32, highest: i32 },
     /// One number at a time, blocks of channels one after another.
     Each(Vec<[Scaling; LANES]>),
+}
+
+/// Multipliers of a block, lane by lane.
+#[derive(Debug)]
+struct Fixed {
+    mantissa: [i32; LANES],
+    /// Doublings and halvings, at most 31, one of them 0.
+    left: [i32; LANES],
+    right: [i32; LANES],
 }
 
 impl Finish {
@@ -48,24 +61,13 @@ impl Finish {
             filled
         });
         let blocks: Vec<[Scaling; LANES]> = blocks.collect();
-        let multiplier = |scaling: &Scaling| match scaling {
-            Scaling::Fp32Rne(multiplier) => Some(*multiplier),
-            _ => None,
-        };
-        let fp32 = |block: &[Scaling; LANES]| {
-            let mut multipliers = [0.0; LANES];
-            for (to, scaling) in multipliers.iter_mut().zip(block) {
-                *to = multiplier(scaling)?;
-            }
-            Some(multipliers)
-        };
-        let rounding = match blocks.iter().map(fp32).collect::<Option<Vec<_>>>() {
-            Some(multipliers) => Rounding::Fp32 {
-                multipliers,
-                lowest: (i32::from(clamp.min) - zero_point) as f32,
-                highest: (i32::from(clamp.max) - zero_point) as f32,
-            },
-            None => Rounding::Each(blocks),
+        let (lowest, highest) = (i32::from(clamp.min) - zero_point, i32::from(clamp.max) - zero_point);
+        let fp32: Option<Vec<_>> = blocks.iter().map(fp32).collect();
+        let fixed: Option<Vec<_>> = blocks.iter().map(fixed).collect();
+        let rounding = match (fp32, fixed) {
+            (Some(multipliers), _) => Rounding::Fp32 { multipliers, lowest: lowest as f32, highest: highest as f32 },
+            (None, Some(multipliers)) => Rounding::Gemmlowp { multipliers, lowest, highest },
+            (None, None) => Rounding::Each(blocks),
         };
         Self { rounding, zero_point, clamp }
     }
@@ -82,6 +84,17 @@ impl Finish {
                     codes[lane] = ((steps + MAGIC).to_bits() as i32).wrapping_add(shift) as i8;
                 }
             }
+            Rounding::Gemmlowp { multipliers, lowest, highest } => {
+                let Fixed { mantissa, left, right } = &multipliers[block];
+                for lane in 0..LANES {
+                    let wide = i64::from(sums[lane] << left[lane]) * i64::from(mantissa[lane]);
+                    let high = ((wide + (1 << 30)) >> 31) as i32;
+                    let mask = ((1u32 << right[lane]) - 1) as i32;
+                    let threshold = (mask >> 1) + i32::from(high < 0);
+                    let steps = (high >> right[lane]) + i32::from((high & mask) > threshold);
+                    codes[lane] = (steps.max(*lowest).min(*highest) + self.zero_point) as i8;
+                }
+            }
             Rounding::Each(scaling) => {
                 for lane in 0..LANES {
                     codes[lane] = scaling[block][lane].code(sums[lane].into(), self.zero_point, self.clamp) as i8;
@@ -95,9 +108,32 @@ impl Finish {
     pub(super) fn allocated(&self) -> usize {
         match &self.rounding {
             Rounding::Fp32 { multipliers, .. } => multipliers.capacity() * 4 * LANES,
+            Rounding::Gemmlowp { multipliers, .. } => multipliers.capacity() * size_of::<Fixed>(),
             Rounding::Each(scaling) => scaling.capacity() * size_of::<[Scaling; LANES]>(),
         }
     }
+}
+
+/// The multipliers of a block, if they are f32.
+fn fp32(block: &[Scaling; LANES]) -> Option<[f32; LANES]> {
+    let mut multipliers = [0.0; LANES];
+    for (to, scaling) in multipliers.iter_mut().zip(block) {
+        let Scaling::Fp32Rne(multiplier) = scaling else { return None };
+        *to = *multiplier;
+    }
+    Some(multipliers)
+}
+
+/// The multipliers of a block, if they are gemmlowp's.
+fn fixed(block: &[Scaling; LANES]) -> Option<Fixed> {
+    let mut fixed = Fixed { mantissa: [0; LANES], left: [0; LANES], right: [0; LANES] };
+    for (lane, scaling) in block.iter().enumerate() {
+        let Scaling::Gemmlowp(Multiplier { mantissa, shift }) = *scaling else { return None };
+        fixed.mantissa[lane] = mantissa;
+        fixed.left[lane] = shift.max(0);
+        fixed.right[lane] = -shift.min(0);
+    }
+    Some(fixed)
 }
 
 /// `x.clamp(lowest, highest)` for numbers, in the form of which vector units have an instruction.

@@ -9,12 +9,14 @@
 
 mod add;
 mod avg_pool2d;
+mod binary;
 mod conv2d;
 mod depthwise;
 mod finish;
 mod image;
 mod level;
 mod linear;
+mod mat_mul;
 mod max_pool2d;
 mod portable;
 mod products;
@@ -31,9 +33,11 @@ pub(crate) use scratch::{Scratch, ScratchSize};
 use self::{
     add::Add,
     avg_pool2d::AvgPool2d,
+    binary::Binary,
     conv2d::Conv2d,
     depthwise::Depthwise,
     linear::Linear,
+    mat_mul::MatMul,
     max_pool2d::MaxPool2d,
     strided::{Strided, strides},
 };
@@ -43,6 +47,7 @@ use crate::{
     model::ValueInfo,
     op::{Clamp, Op},
     rules::Rules,
+    sum_rule::SumRule,
 };
 
 /// How a node's operands and its result stand in memory.
@@ -67,6 +72,8 @@ pub(crate) enum Kernel {
     Depthwise(Box<Depthwise>),
     Linear(Box<Linear>),
     Add(Add),
+    Binary(Binary),
+    MatMul(MatMul),
     MaxPool2d(MaxPool2d),
     AvgPool2d(AvgPool2d),
     /// The codes of the first operand, confined.
@@ -110,12 +117,27 @@ pub(crate) fn layout(rules: Rules, op: &Op, inputs: &[&ValueInfo], y: &ValueInfo
     }
     match op {
         Op::Conv2d(_) | Op::MaxPool2d(_) | Op::ResizeNearest(_) => Some(Layout::ChannelsLast),
-        Op::AvgPool2d(_) if rules == Rules::OnnxRuntime => Some(Layout::ChannelsLast),
+        // Sums of windows are int32.
+        Op::AvgPool2d(op) => (op.kernel[0] * op.kernel[1] < 1 << 23).then_some(Layout::ChannelsLast),
         Op::Linear(_) | Op::Transpose(_) => Some(Layout::RowMajor),
-        Op::Add(_) if rules == Rules::OnnxRuntime && inputs[0].shape == inputs[1].shape => Some(Layout::Either),
+        Op::MatMul(_) => (SumRule::mat_mul(rules, CodeType::Int8, inputs[1]) != SumRule::RealSum).then_some(Layout::RowMajor),
+        Op::Add(_) | Op::Sub(_) | Op::Mul(_) => Some(Layout::Either),
         Op::Clamp(_) | Op::Unary(_) | Op::Requantize | Op::Concat(_) | Op::Pad(_) | Op::Slice(_) => Some(Layout::Either),
         _ => None,
     }
+}
+
+/// Whether an operation takes its operands code by code, so that those of other shapes have to be stretched to the result's.
+pub(crate) fn stretches(op: &Op) -> bool {
+    matches!(op, Op::Add(_) | Op::Sub(_) | Op::Mul(_))
+}
+
+/// Repeats an operand along the axes where its size is 1.
+pub(crate) fn stretch(info: &ValueInfo, y: &ValueInfo, channels_last: bool) -> Kernel {
+    let (from, to) = (memory_order(&info.shape, channels_last), memory_order(&y.shape, channels_last));
+    let steps = strides(&from).into_iter().zip(&from).map(|(stride, &size)| if size == 1 { 0 } else { stride });
+    let steps: Vec<usize> = steps.collect();
+    Kernel::Moves { moves: vec![Strided::new(&to, &steps, &strides(&to), [0, 0])], fill: None }
 }
 
 /// The axes in the order in which they stand in memory.
@@ -138,9 +160,11 @@ impl Kernel {
             Op::Conv2d(op) if Depthwise::takes(op) => Self::Depthwise(Box::new(Depthwise::new(rules, op, x, y))),
             Op::Conv2d(op) => Self::Conv2d(Box::new(Conv2d::new(level, rules, op, x, y))),
             Op::Linear(op) => Self::Linear(Box::new(Linear::new(level, rules, op, x, y))),
-            Op::Add(op) => Self::Add(Add::new(*op, x, inputs[1], y)),
+            Op::Add(op) if rules == Rules::OnnxRuntime => Self::Add(Add::new(*op, x, inputs[1], y)),
+            Op::Add(_) | Op::Sub(_) | Op::Mul(_) => Self::Binary(Binary::new(rules, op, x, inputs[1], y)),
+            Op::MatMul(op) => Self::MatMul(MatMul::new(rules, *op, x, inputs[1], y)),
             Op::MaxPool2d(op) => Self::MaxPool2d(MaxPool2d::new(op, x, y)),
-            Op::AvgPool2d(op) => Self::AvgPool2d(AvgPool2d::new(op, x, y)),
+            Op::AvgPool2d(op) => Self::AvgPool2d(AvgPool2d::new(rules, op, x, y)),
             Op::Clamp(Clamp { min, max }) => Self::Clamp { min: *min as i8, max: *max as i8 },
             Op::Unary(_) | Op::Requantize => Self::Table(table(rules, op, x, y)),
             Op::Concat(op) => {
@@ -178,7 +202,7 @@ impl Kernel {
 
     /// Whether the kernel turns its first operand, which stands where the result goes, into the result.
     pub(crate) fn overwrites(&self) -> bool {
-        matches!(self, Self::Add(_) | Self::Clamp { .. } | Self::Table(_))
+        matches!(self, Self::Add(_) | Self::Binary(_) | Self::Clamp { .. } | Self::Table(_))
     }
 
     /// The scratch that so many samples at once need.
@@ -189,7 +213,8 @@ impl Kernel {
             Self::Linear(linear) => linear.scratch(level, samples),
             Self::MaxPool2d(pool) => pool.scratch(),
             Self::AvgPool2d(pool) => pool.scratch(),
-            Self::Add(_) | Self::Clamp { .. } | Self::Table(_) | Self::Moves { .. } => ScratchSize::default(),
+            Self::MatMul(product) => product.scratch(),
+            Self::Add(_) | Self::Binary(_) | Self::Clamp { .. } | Self::Table(_) | Self::Moves { .. } => ScratchSize::default(),
         }
     }
 
@@ -229,7 +254,7 @@ impl Kernel {
             Self::Linear(linear) => linear.allocated(),
             Self::Table(_) => 256,
             Self::Moves { moves, .. } => moves.capacity() * size_of::<Strided>(),
-            Self::Add(_) | Self::MaxPool2d(_) | Self::AvgPool2d(_) | Self::Clamp { .. } => 0,
+            Self::Add(_) | Self::Binary(_) | Self::MatMul(_) | Self::MaxPool2d(_) | Self::AvgPool2d(_) | Self::Clamp { .. } => 0,
         }
     }
 
@@ -250,6 +275,8 @@ impl Kernel {
             Self::AvgPool2d(pool) => each(input(0), y, samples, |x, y| pool.compute(level, scratch, x, y)),
             Self::Linear(linear) => linear.compute(level, scratch, input(0), y),
             Self::Add(add) => add.compute(level, input(1), y),
+            Self::Binary(binary) => binary.compute(level, input(1), y),
+            Self::MatMul(product) => product.compute(level, scratch, input(0), input(1), y),
             Self::Clamp { min, max } => level.run(|| confine(*min, *max, y)),
             Self::Table(table) => y.iter_mut().for_each(|code| *code = table[usize::from(code.cast_unsigned() ^ 0x80)]),
             Self::Moves { moves, fill } => {

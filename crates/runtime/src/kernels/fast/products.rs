@@ -26,6 +26,7 @@ pub(crate) enum Blocks {
 }
 
 impl Blocks {
+    #[cfg(all(target_arch = "x86_64", feature = "std"))]
     pub(super) fn bytes(&self) -> &[[i8; 4 * LANES]] {
         match self {
             Self::Bytes(blocks) => blocks,

@@ -88,6 +88,7 @@ impl AddPlan {
     }
 
     /// The output code of two codes.
+    #[inline]
     pub(crate) fn code(&self, a: i32, b: i32) -> i32 {
         let [a_zero, b_zero, y_zero] = self.zero_points;
         let (low, high) = (i32::from(self.clamp.min), i32::from(self.clamp.max));

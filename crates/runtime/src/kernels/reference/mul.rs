@@ -52,6 +52,7 @@ impl MulPlan {
     }
 
     /// The output code of two codes.
+    #[inline]
     pub(crate) fn code(&self, a: i32, b: i32) -> i32 {
         let [a_zero, b_zero, y_zero] = self.zero_points;
         let product = (a - a_zero) * (b - b_zero);
