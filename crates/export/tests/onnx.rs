@@ -34,11 +34,15 @@ fn all_options() -> Vec<OnnxOptions> {
     all
 }
 
-/// A model of every operation on 8-bit codes, nets, and chains.
+/// A model of every operation on 8-bit codes, one without any, nets, and chains.
 fn all_models() -> Vec<IntegerModel> {
     let draw = Draw::int8(Rules::OnnxRuntime);
     let operations = operations(3, draw).into_iter().filter(|(name, _)| *name != "requantize_type").map(|(_, model)| model);
-    operations.chain([residual(1), exact(2), averages(3)]).chain((0..8).map(|seed| chain(seed, draw))).collect()
+    let (nothing, input) = Builder::new(4, &[5]);
+    operations
+        .chain([nothing.finish(input), residual(1), exact(2), averages(3)])
+        .chain((0..8).map(|seed| chain(seed, draw)))
+        .collect()
 }
 
 fn graph(model: &IntegerModel, options: &OnnxOptions) -> Graph {
