@@ -87,6 +87,15 @@ struct Padded {
     amounts: [usize; 4],
 }
 
+/// An image and the window that a pool lays over it.
+struct PoolOperand {
+    x: ValueId,
+    /// `[top, left, bottom, right]`.
+    padding: [usize; 4],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+}
+
 struct Reader<'f> {
     file: &'f Model,
     subgraph: &'f SubGraph,
@@ -831,8 +840,7 @@ impl<'f> Reader<'f> {
         found.ok_or_else(|| site.unsupported("an axis of the sample", format!("axis {axis} of {rank}")))
     }
 
-    /// Input, padding, and window and stride of a pool.
-    fn pool(&mut self, site: &Site) -> Result<(ValueId, [usize; 4], [[usize; 2]; 2]), TfliteError> {
+    fn pool(&mut self, site: &Site) -> Result<PoolOperand, TfliteError> {
         let BuiltinOptions::Pool2D(options) = site.options() else { return Err(site.wrong_options()) };
         if options.fused_activation_function != ActivationFunctionType::NONE {
             let found = format!("{:?}", options.fused_activation_function);
@@ -842,17 +850,17 @@ impl<'f> Reader<'f> {
         let stride = site.positive([options.stride_h, options.stride_w])?;
         let (x, before) = self.image_operand(site, site.input(0)?)?;
         let padding = self.window_padding(site, options.padding, x, [kernel, stride, [1, 1]], before)?;
-        Ok((x, padding, [kernel, stride]))
+        Ok(PoolOperand { x, padding, kernel, stride })
     }
 
     fn max_pool2d(&mut self, site: &Site) -> Result<(), TfliteError> {
-        let (x, padding, [kernel, stride]) = self.pool(site)?;
+        let PoolOperand { x, padding, kernel, stride } = self.pool(site)?;
         let op = MaxPool2d { kernel, stride, padding, dilation: [1, 1] };
         self.finish(Op::MaxPool2d(op), &[x], site.output()?, Order::image())
     }
 
     fn avg_pool2d(&mut self, site: &Site) -> Result<(), TfliteError> {
-        let (x, padding, [kernel, stride]) = self.pool(site)?;
+        let PoolOperand { x, padding, kernel, stride } = self.pool(site)?;
         let op = AvgPool2d { kernel, stride, padding, count_include_pad: false };
         self.finish(Op::AvgPool2d(op), &[x], site.output()?, Order::image())
     }
