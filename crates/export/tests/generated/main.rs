@@ -1,6 +1,7 @@
 //! Generated C and Rust, compiled and run, give the very codes of the engine: the arithmetic of TFLite-Micro, 0 codes different.
 
 mod compilers;
+mod deploy;
 mod problems;
 mod texts;
 
