@@ -116,9 +116,11 @@ impl Conv2d {
         [self.h_out, self.patches.w_out * self.c_out, self.h_out * self.patches.w_out * self.weights]
     }
 
-    /// As [`Conv2d::compute`], for some rows of the output.
+    /// As [`Conv2d::compute`], for some rows of the output; `y` is those rows.
     pub(super) fn compute_rows(&self, level: Level, scratch: &mut Scratch, rows: Range<usize>, x: &[i8], y: &mut [i8]) {
-        level.give(Run { conv: self, scratch, rows, x, y });
+        if !rows.is_empty() {
+            level.give(Run { conv: self, scratch, rows, x, y });
+        }
     }
 }
 
@@ -140,7 +142,6 @@ impl Work for Run<'_> {
         let first = self.rows.start * conv.stride;
         conv.frame.fill::<I>(first..(self.rows.end - 1) * conv.stride + conv.extent, self.x, image);
         let w_out = conv.patches.w_out;
-        let y = &mut self.y[self.rows.start * w_out * conv.c_out..self.rows.end * w_out * conv.c_out];
         for index in 0..conv.groups {
             let section = Section {
                 products: &conv.products,
@@ -151,7 +152,7 @@ impl Work for Run<'_> {
                 patching: &conv.patches,
                 stride: conv.c_out,
             };
-            section.compute(instructions, y);
+            section.compute(instructions, self.y);
         }
     }
 }

@@ -230,7 +230,7 @@ impl Kernel {
         }
     }
 
-    /// Computes some rows of one sample, where [rows are worth sharing](Self::rows_worth_sharing).
+    /// Computes some rows of one sample, where [rows are worth sharing](Self::rows_worth_sharing); `y` is those rows.
     #[cfg(feature = "threads")]
     pub(crate) fn compute_rows(
         &self,
