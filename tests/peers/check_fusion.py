@@ -70,7 +70,10 @@ def left_in_float(path, int8_allowed):
     gates = {node.output[0] for node in graph.node if node.op_type == "HardSigmoid"}
     left = []
     for node in graph.node:
-        is_float_layer = node.op_type in LAYERS and types.get(node.input[0], True) and not gates.intersection(node.input)
+        # Of one operand: a requantization, which is one of float where the types of the codes differ.
+        is_requantization = node.op_type == "Concat" and len(node.input) == 1
+        is_layer = node.op_type in LAYERS and not is_requantization and not gates.intersection(node.input)
+        is_float_layer = is_layer and types.get(node.input[0], True)
         if is_float_layer or node.op_type in HALF_FUSED:
             left.append(node)
         for output in node.output:

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qat::{DeviceName, Scheme};
+use qat_export::{Format, Target};
+use qat_runtime::Contract;
 use qat_train::ProgressStyle;
 use qat_train::zoo::ZooModel;
 
@@ -74,6 +76,8 @@ pub enum Command {
     Run(Run),
     /// Write a model in another format
     Export(Export),
+    /// List everything that keeps a model from a target
+    Check(Check),
     /// Show layers, ranges, sizes and noise
     Inspect(Inspect),
     /// Find and check datasets
@@ -137,9 +141,9 @@ pub struct Eval {
     /// How the model computes [default: integer where there are integers]
     #[arg(long, value_name = "MODE")]
     pub mode: Option<ModeName>,
-    /// Integer arithmetic: fp32-rne
-    #[arg(long, value_name = "CONTRACT")]
-    pub contract: Option<ContractName>,
+    /// Integer arithmetic: fp32-rne or gemmlowp [default: the model's own]
+    #[arg(long, value_name = "CONTRACT", value_parser = contract)]
+    pub contract: Option<Contract>,
     /// Only the first N images
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub limit: Option<NonZeroUsize>,
@@ -151,18 +155,18 @@ pub struct Run {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Samples, batch first: float32, or int8 or uint8 codes in integer mode
+    /// Samples, batch first: float32, or int8, uint8 or int16 codes or int32 indices in integer mode
     #[arg(long, value_name = "X.npy")]
     pub input: PathBuf,
-    /// Where the outputs go: float32, or int8 with --codes
+    /// Where the outputs go: float32, or int8 or int16 with --codes
     #[arg(long, value_name = "Y.npy")]
     pub output: PathBuf,
     /// How the model computes [default: integer where there are integers]
     #[arg(long, value_name = "MODE")]
     pub mode: Option<ModeName>,
-    /// Integer arithmetic: fp32-rne
-    #[arg(long, value_name = "CONTRACT")]
-    pub contract: Option<ContractName>,
+    /// Integer arithmetic: fp32-rne or gemmlowp [default: the model's own]
+    #[arg(long, value_name = "CONTRACT", value_parser = contract)]
+    pub contract: Option<Contract>,
     /// Write the integer model's own codes
     #[arg(long)]
     pub codes: bool,
@@ -174,16 +178,36 @@ pub struct Export {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// File format: onnx or safetensors
-    #[arg(long, value_name = "FORMAT")]
-    pub format: FormatName,
-    /// Runtime the file is for: onnx
-    #[arg(long, value_name = "T")]
-    pub target: Option<TargetName>,
+    /// File format.
+    #[arg(long, value_name = "FORMAT", value_parser = format, help = FORMAT_HELP)]
+    pub format: Format,
+    /// Runtime the file is for.
+    #[arg(long, value_name = "T", value_parser = target, help = TARGET_HELP)]
+    pub target: Option<Target>,
     /// File to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
+
+/// `qat check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Runtime the model is meant for: onnx, tflite, tflm or rust
+    #[arg(long, value_name = "T", value_parser = target)]
+    pub target: Target,
+    /// Scheme that a float model is to be quantized by [default: that of the run, or int8]
+    #[arg(long, value_name = "S", value_parser = scheme)]
+    pub scheme: Option<Scheme>,
+}
+
+/// `--format` in the help.
+const FORMAT_HELP: &str = "File format: onnx, onnx-qop, tflite, safetensors, encodings, c or rust";
+
+/// `--target` of `export` in the help.
+const TARGET_HELP: &str = "Runtime the file is for: onnx, tflite, tflm or rust [default: the format's own]";
 
 /// `qat inspect`.
 #[derive(Debug, Args)]
@@ -217,7 +241,7 @@ pub enum Data {
 /// Which model.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// Run directory, integer .safetensors, or float .bpk together with --model
+    /// Run directory, integer .safetensors or .tflite, or float .bpk together with --model
     #[arg(value_name = "MODEL")]
     pub path: PathBuf,
     /// Network of a .bpk file: mlp, lenet, resnet8, ds-cnn, lstm or gru
@@ -247,58 +271,6 @@ impl ModeName {
     }
 }
 
-/// Integer arithmetic that is implemented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ContractName {
-    /// `acc · f32`, ties to even.
-    #[value(name = "fp32-rne")]
-    Fp32Rne,
-}
-
-/// File formats that are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FormatName {
-    /// ONNX in QDQ form.
-    Onnx,
-    /// The integer checkpoint.
-    Safetensors,
-}
-
-impl FormatName {
-    /// As the command line spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Onnx => "onnx",
-            Self::Safetensors => "safetensors",
-        }
-    }
-}
-
-/// Runtimes that the command line knows by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TargetName {
-    /// ONNX Runtime.
-    Onnx,
-    /// LiteRT.
-    Tflite,
-    /// TFLite-Micro.
-    Tflm,
-    /// `no_std` Rust.
-    Rust,
-}
-
-impl TargetName {
-    /// As the command line spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Onnx => "onnx",
-            Self::Tflite => "tflite",
-            Self::Tflm => "tflm",
-            Self::Rust => "rust",
-        }
-    }
-}
-
 /// A value outside its domain, which is told.
 #[derive(Debug, thiserror::Error)]
 #[error("expected {0}")]
@@ -306,6 +278,23 @@ struct Domain(&'static str);
 
 fn scheme(text: &str) -> Result<Scheme, Domain> {
     scheme_named(text).ok_or(Domain("int8, int8-per-tensor, w4a8, w2a8 or w8a16"))
+}
+
+fn contract(text: &str) -> Result<Contract, Domain> {
+    named(&Contract::NAMES, text).ok_or(Domain("fp32-rne or gemmlowp"))
+}
+
+fn format(text: &str) -> Result<Format, Domain> {
+    named(&Format::NAMES, text).ok_or(Domain("onnx, onnx-qop, tflite, safetensors, encodings, c or rust"))
+}
+
+fn target(text: &str) -> Result<Target, Domain> {
+    named(&Target::NAMES, text).ok_or(Domain("onnx, tflite, tflm or rust"))
+}
+
+/// The entry of that name.
+fn named<T: Copy>(names: &[(&str, T)], text: &str) -> Option<T> {
+    names.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
 }
 
 fn count(text: &str) -> Result<usize, Domain> {
@@ -322,7 +311,7 @@ fn seed(text: &str) -> Result<u64, Domain> {
 
 /// A scheme by its name.
 pub fn scheme_named(name: &str) -> Option<Scheme> {
-    Scheme::NAMES.iter().find(|(known, _)| *known == name).map(|(_, scheme)| *scheme)
+    named(&Scheme::NAMES, name)
 }
 
 /// The arguments of this process.

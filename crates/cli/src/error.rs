@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use burn::tensor::ExecutionError;
 use qat::{DeviceError, GraphError};
-use qat_export::{CheckError, ConvertError, ExportError};
+use qat_export::{CheckError, ConvertError, ExportError, Format, Target};
 use qat_runtime::{ModelError, RunError};
 use qat_train::TrainError;
 use qat_train::data::DataError;
@@ -48,13 +48,23 @@ pub enum CliError {
         /// What to do about it.
         hint: Option<&'static str>,
     },
-    /// The target cannot hold the model.
-    #[error("export, --target {target}: expected {expected}, found {target}")]
+    /// Files of the format do not run on the target.
+    #[error("export, --target {}: expected {}, found {}", target.name(), fitting(*format), target.name())]
     Target {
         /// The target.
-        target: String,
-        /// The targets there are.
-        expected: &'static str,
+        target: Target,
+        /// The format.
+        format: Format,
+    },
+    /// There are obstacles between a model and a target; they were printed.
+    #[error("model, {}: expected one that can be exported to {}, found {count} obstacles", path.display(), target.name())]
+    Obstacles {
+        /// The model.
+        path: PathBuf,
+        /// The target.
+        target: Target,
+        /// How many there are.
+        count: usize,
     },
     /// A file that the user named cannot be read.
     #[error("{what}, {}: expected a readable file, found {source}", path.display())]
@@ -126,6 +136,12 @@ pub enum CliError {
     Model(#[from] ModelError),
 }
 
+/// The targets of a format, in words.
+fn fitting(format: Format) -> String {
+    let names: Vec<&str> = format.targets().iter().map(|target| target.name()).collect();
+    format!("{} for --format {}", names.join(" or "), format.name())
+}
+
 impl CliError {
     /// What the process exits with.
     pub fn exit_code(&self) -> u8 {
@@ -134,7 +150,7 @@ impl CliError {
             Self::Usage { .. } | Self::Device(_) => 2,
             Self::Target { .. } | Self::Export(ExportError::Unsupported { .. }) => 3,
             Self::Convert(ConvertError::Unsupported { .. } | ConvertError::Bias { .. } | ConvertError::Model(_)) => 3,
-            Self::Check(_) => 3,
+            Self::Check(_) | Self::Model(_) | Self::Obstacles { .. } => 3,
             Self::Interrupted { .. } => 130,
             _ => 1,
         }
@@ -145,7 +161,10 @@ impl CliError {
         match self {
             Self::Usage { hint, .. } => hint.clone(),
             Self::Mismatch { hint, .. } => hint.map(str::to_owned),
-            Self::Target { .. } => Some("`--target onnx` is exported with the contract fp32-rne".into()),
+            Self::Target { format, .. } => Some(format!(
+                "leave out --target for {}",
+                format.targets().first().map_or("the model's own", |target| target.name())
+            )),
             Self::Interrupted { resume, .. } => Some(format!("continue with: {resume}")),
             Self::Data(error) => error.hint().map(str::to_owned),
             Self::Npy(error) => error.hint().map(str::to_owned),

@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod error;
 mod html;
+mod image_input;
 mod model;
 mod output;
 mod panic;

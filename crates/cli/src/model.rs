@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
 use qat::{QatModel, Scheme};
-use qat_export::read_safetensors;
-use qat_runtime::IntegerModel;
+use qat_export::{Target, for_target, read_safetensors, read_tflite};
+use qat_runtime::{Contract, IntegerModel};
 use qat_train::zoo::{ZooModel, ZooNet};
 use qat_train::{Classifier, RunDirectory, TrainError, load_model, recipe};
 
@@ -20,6 +20,8 @@ pub enum Source {
     Run(RunDirectory),
     /// An integer checkpoint.
     Integers(PathBuf),
+    /// A full-integer TensorFlow Lite file.
+    Tflite(PathBuf),
     /// Parameters of a network of the zoo.
     Float {
         /// The file.
@@ -64,6 +66,8 @@ impl Source {
         match (extension.as_deref(), args.zoo) {
             (Some("safetensors"), None) => Ok(Self::Integers(path.clone())),
             (Some("safetensors"), Some(_)) => Err(unused("an integer .safetensors file")),
+            (Some("tflite"), None) => Ok(Self::Tflite(path.clone())),
+            (Some("tflite"), Some(_)) => Err(unused("a .tflite file")),
             (Some("bpk"), Some(zoo)) => Ok(Self::Float { path: path.clone(), zoo }),
             (Some("bpk"), None) => Err(CliError::Usage {
                 what: "missing argument",
@@ -75,7 +79,8 @@ impl Source {
             _ => Err(CliError::Usage {
                 what: "unsupported model",
                 place: path.display().to_string(),
-                expected: "a run directory, an integer .safetensors file, or a .bpk file together with --model ZOO".into(),
+                expected: "a run directory, an integer .safetensors or .tflite file, or a .bpk file together with --model ZOO"
+                    .into(),
                 found: extension.map_or_else(|| "a file without extension".into(), |extension| format!("a .{extension} file")),
                 hint: None,
             }),
@@ -86,7 +91,7 @@ impl Source {
     pub fn path(&self) -> &Path {
         match self {
             Self::Run(run) => run.path(),
-            Self::Integers(path) | Self::Float { path, .. } => path,
+            Self::Integers(path) | Self::Tflite(path) | Self::Float { path, .. } => path,
         }
     }
 
@@ -96,38 +101,94 @@ impl Source {
             Self::Run(run) if run.integer_model().exists() => ModeName::Integer,
             Self::Run(run) if run.qat_model().exists() => ModeName::FakeQuant,
             Self::Run(_) | Self::Float { .. } => ModeName::Float,
-            Self::Integers(_) => ModeName::Integer,
+            Self::Integers(_) | Self::Tflite(_) => ModeName::Integer,
         })
     }
 
-    /// The model as `mode` computes with it, on `device` unless in integers.
+    /// The model as `mode` computes with it, on `device` unless in integers, which follow `contract` where one is given.
     ///
     /// # Errors
     /// The source has no such form, or its file is not what it should be.
-    pub fn load(&self, mode: ModeName, device: &Device) -> Result<Network, CliError> {
+    pub fn load(&self, mode: ModeName, contract: Option<Contract>, device: &Device) -> Result<Network, CliError> {
         match (self, mode) {
             (Self::Run(run), ModeName::Float) => Ok(Network::Float(float(run, device)?)),
             (Self::Float { path, zoo }, ModeName::Float) => Ok(Network::Float(load_model(path, zoo.init(device, 0))?)),
             (Self::Run(run), ModeName::FakeQuant) => Ok(Network::FakeQuant(fake_quantized(run, device)?)),
-            (_, ModeName::Integer) => self.integers().map(Network::Integer),
-            (Self::Integers(path), _) => Err(no_form(path, "an integer model alone", mode)),
+            (_, ModeName::Integer) => self.integers(contract).map(Network::Integer),
+            (Self::Integers(path) | Self::Tflite(path), _) => Err(no_form(path, "an integer model alone", mode)),
             (Self::Float { path, .. }, ModeName::FakeQuant) => Err(no_form(path, "a float model alone", mode)),
         }
     }
 
-    /// The integer model.
+    /// The integer model, with the arithmetic of a runtime of `contract`; its own, or LiteRT's for a `.tflite` file, where none is
+    /// given.
     ///
     /// # Errors
-    /// As [`Source::load`].
-    pub fn integers(&self) -> Result<IntegerModel, CliError> {
-        match self {
+    /// As [`Source::load`], and operations that the contract's runtime does not have.
+    pub fn integers(&self, contract: Option<Contract>) -> Result<IntegerModel, CliError> {
+        let model = match self {
             Self::Run(run) => {
                 require(&run.integer_model(), run)?;
-                Ok(read_safetensors(&run.integer_model())?)
+                read_safetensors(&run.integer_model())?
             }
-            Self::Integers(path) => Ok(read_safetensors(path)?),
-            Self::Float { path, .. } => Err(no_form(path, "a float model alone", ModeName::Integer)),
+            Self::Integers(path) => read_safetensors(path)?,
+            Self::Tflite(path) => {
+                let target = if contract == Some(Contract::Gemmlowp) { Target::Tflm } else { Target::Tflite };
+                return Ok(read_tflite(path, target.rules())?);
+            }
+            Self::Float { path, .. } => return Err(no_form(path, "a float model alone", ModeName::Integer)),
+        };
+        Ok(match contract {
+            Some(contract) if contract != model.rules.contract() => for_target(&model, natural(contract))?,
+            _ => model,
+        })
+    }
+
+    /// The model as far as it is: its integers, or where it has none the network with quantizers in place, by `scheme` or the
+    /// run's own.
+    ///
+    /// # Errors
+    /// As [`Source::load`], and networks that cannot be quantized.
+    pub fn prepared(&self, asked: Option<Scheme>, device: &Device) -> Result<Prepared, CliError> {
+        let unused = |place: &Path| CliError::Usage {
+            what: "argument without effect",
+            place: "--scheme".into(),
+            expected: "none with a model that is integers already".into(),
+            found: place.display().to_string(),
+            hint: None,
+        };
+        let prepare = |net: ZooNet, zoo: ZooModel, scheme: Scheme| -> Result<Prepared, CliError> {
+            Ok(Prepared::Quantizers(recipe::prepare(&net, zoo.input_shape(), &scheme.config())?))
+        };
+        match self {
+            Self::Run(run) if asked.is_some() || !run.integer_model().exists() => {
+                let manifest = run.manifest();
+                let zoo = zoo(&manifest.model, run.path())?;
+                let scheme = asked.map_or_else(|| scheme(&manifest.scheme, run.path()), Ok)?;
+                prepare(zoo.init(device, manifest.seed), zoo, scheme)
+            }
+            Self::Float { path, zoo } => prepare(load_model(path, zoo.init(device, 0))?, *zoo, asked.unwrap_or(Scheme::Int8)),
+            Self::Integers(path) | Self::Tflite(path) if asked.is_some() => Err(unused(path)),
+            _ => self.integers(None).map(Prepared::Integers),
         }
+    }
+}
+
+/// A model that can be checked against a target.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
+pub enum Prepared {
+    /// Not yet trained, or trained in float.
+    Quantizers(QatModel),
+    /// Integers.
+    Integers(IntegerModel),
+}
+
+/// The target that stands for a contract where only the contract is named.
+fn natural(contract: Contract) -> Target {
+    match contract {
+        Contract::Fp32Rne => Target::Onnx,
+        Contract::Gemmlowp => Target::Tflm,
     }
 }
 

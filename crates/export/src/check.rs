@@ -4,7 +4,13 @@ use burn::tensor::{Device, Distribution, Int, Tensor};
 use qat::graph::Dim;
 use qat::{GraphError, Mode, QatLayer, QatModel};
 
+use qat_runtime::{IntegerModel, ModelError};
+
 use crate::convert::{ConvertError, attempt};
+use crate::error::ExportError;
+use crate::format::Format;
+use crate::lower::for_target;
+use crate::obstacle::Obstacle;
 use crate::target::Target;
 
 /// Why a prepared model will not convert.
@@ -17,6 +23,17 @@ pub enum CheckError {
     /// A layer has no integer form.
     #[error(transparent)]
     Convert(#[from] ConvertError),
+    /// The integers contradict a rule of the engine.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// None of the target's formats holds the model; this is what keeps it from one of them.
+    #[error("{} export, {obstacle}", format.name())]
+    Format {
+        /// The format.
+        format: Format,
+        /// What it cannot hold.
+        obstacle: Obstacle,
+    },
 }
 
 /// Calibrates a copy of `model`, as [`QatModel::prepare`] gives it, on a few random samples in `[0, 1]`, converts it for `target`
@@ -26,9 +43,31 @@ pub fn check(model: &QatModel, target: Target) -> Vec<CheckError> {
     let copy = burn::module::Module::valid(model).with_mode(Mode::Observe);
     observe(&copy);
     match copy.calibrated() {
-        Ok(calibrated) => attempt(&calibrated, target).1.into_iter().map(CheckError::Convert).collect(),
+        Ok(calibrated) => match attempt(&calibrated, target) {
+            (integers, obstacles) if obstacles.is_empty() => check_integers(&integers, target),
+            (_, obstacles) => obstacles.into_iter().map(CheckError::Convert).collect(),
+        },
         Err(error) => vec![error.into()],
     }
+}
+
+/// Lists everything that keeps integers from `target`: what its arithmetic does not have, and what its formats cannot hold. A model
+/// that one of the formats holds has no obstacle.
+pub fn check_integers(model: &IntegerModel, target: Target) -> Vec<CheckError> {
+    let lowered = match for_target(model, target) {
+        Ok(lowered) => lowered,
+        Err(error) => return vec![error.into()],
+    };
+    let mut all = Vec::new();
+    for &format in target.formats() {
+        match format.obstacles(&lowered) {
+            Ok(obstacles) if obstacles.is_empty() => return Vec::new(),
+            Ok(obstacles) => all.extend(obstacles.into_iter().map(|obstacle| CheckError::Format { format, obstacle })),
+            Err(ExportError::Model { source }) => all.push(source.into()),
+            Err(_) => unreachable!("obstacles are found without files"),
+        }
+    }
+    all
 }
 
 /// Samples in the batch.

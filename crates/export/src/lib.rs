@@ -6,8 +6,10 @@
 mod c;
 mod check;
 mod convert;
+mod encodings;
 mod error;
 mod file;
+mod format;
 mod generate;
 mod lower;
 mod names;
@@ -21,10 +23,12 @@ mod tflite;
 pub mod verify;
 
 pub use c::{COptions, CProgram, c_obstacles, to_c, write_c};
-pub use check::{CheckError, check};
+pub use check::{CheckError, check, check_integers};
 pub use convert::{ConvertError, convert};
+pub use encodings::{EncodingsOptions, Integers, encodings_obstacles, to_encodings, write_encodings};
 pub use error::{CheckpointError, ExportError, TfliteError};
 pub use file::{read_file, write_atomically};
+pub use format::Format;
 pub use lower::{for_target, with_rules};
 pub use obstacle::Obstacle;
 pub use onnx::{

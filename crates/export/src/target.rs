@@ -2,6 +2,8 @@
 
 use qat_runtime::{Contract, Rules};
 
+use crate::format::Format;
+
 /// A runtime that integer models are converted for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Target {
@@ -43,6 +45,16 @@ impl Target {
             Self::Onnx => Rules::OnnxRuntime,
             Self::Tflite => Rules::LiteRt,
             Self::Tflm | Self::Rust => Rules::TfliteMicro,
+        }
+    }
+
+    /// The formats that its runtimes take.
+    pub fn formats(self) -> &'static [Format] {
+        match self {
+            Self::Onnx => &[Format::Onnx, Format::OnnxQop],
+            Self::Tflite => &[Format::Tflite],
+            Self::Tflm => &[Format::Tflite, Format::C],
+            Self::Rust => &[Format::Rust, Format::C],
         }
     }
 

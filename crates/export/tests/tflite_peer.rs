@@ -3,12 +3,13 @@
 mod models;
 mod peers;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use models::{Draw, Random, Scales, exact, input_codes, mlp, operations, residual};
 use peers::{Array, Peer, compare};
-use qat_export::{Edges, TfliteOptions, tflite_axes, tflite_obstacles, with_rules, write_tflite};
-use qat_runtime::{CodeType, Codes, IntegerModel, WeightBits};
+use qat_export::{Edges, TfliteOptions, read_tflite, tflite_axes, tflite_obstacles, with_rules, write_tflite};
+use qat_formats::tflite::TensorType;
+use qat_runtime::{CodeType, Codes, IntegerModel, ValueInfo, WeightBits, dequantize};
 
 const SAMPLES: usize = 24;
 
@@ -178,4 +179,69 @@ fn whole_networks() {
             equal(peer, &cases, &TfliteOptions::default(), &["--resize"]);
         }
     }
+}
+
+/// Files of other tools, in the folder that `QAT_TFLITE_FILES` names: those that are read equal every runtime that runs them.
+#[test]
+fn files_of_other_tools() {
+    let Some(folder) = std::env::var_os("QAT_TFLITE_FILES") else {
+        println!("skipped: QAT_TFLITE_FILES names no folder");
+        return;
+    };
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "tflite"));
+    files.sort();
+    let mut failures = Vec::new();
+    for peer in Peer::ALL {
+        let Some(python) = peer.python() else { continue };
+        let (mut jobs, mut expected) = (Vec::new(), Vec::new());
+        for path in &files {
+            let model = match read_tflite(path, peer.rules()) {
+                Ok(model) => model,
+                Err(error) => {
+                    println!("{peer:?}: {error}");
+                    continue;
+                }
+            };
+            let (x, y) = (model.input_info(), model.output_info());
+            let samples = if x.elements().unwrap() > 50_000 { 1 } else { 16 };
+            let codes = input_codes(&model, samples, &mut Random(9));
+            let shape = [&[samples], x.shape.as_slice()].concat();
+            let real = |codes: &Codes, info: &ValueInfo| -> Vec<f32> {
+                codes.to_i32s().into_iter().map(|code| dequantize(code, info.qparams)).collect()
+            };
+            let [input, output] = edge_types(path);
+            let input = match input {
+                TensorType::FLOAT32 => Array::floats(&real(&codes, x), &shape),
+                _ => Array::codes(codes.view(), &shape),
+            };
+            jobs.push((path.clone(), input));
+            let found = model.run(&codes).unwrap();
+            let reals = (output == TensorType::FLOAT32).then(|| real(&found, y));
+            expected.push((found, reals));
+        }
+        for (((path, _), expected), result) in jobs.iter().zip(&expected).zip(peer.run_all(&python, &jobs, &[])) {
+            let name = format!("{peer:?} {}", path.file_name().unwrap().display());
+            match result {
+                Ok(found) => {
+                    let is_equal = match &expected.1 {
+                        Some(reals) => found.reals() == *reals,
+                        None => compare(&name, &expected.0, &found) == (0, 0),
+                    };
+                    if !is_equal {
+                        failures.push(name);
+                    }
+                }
+                Err(reason) => println!("{name} refused: {reason}"),
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Types of a file's input and output.
+fn edge_types(path: &Path) -> [TensorType; 2] {
+    let file = qat_formats::tflite::read(&std::fs::read(path).unwrap()).unwrap();
+    let graph = &file.subgraphs[0];
+    [graph.inputs[0], graph.outputs[0]].map(|tensor| graph.tensors[tensor as usize].r#type)
 }

@@ -24,7 +24,13 @@ fn onnx_read() {
             let _ = (tensor.to_f32s(), tensor.to_i64s());
         }
         let written = onnx::write(&model);
-        assert_eq!(onnx::write(&onnx::read(&written).unwrap()), written, "{name}");
+        match onnx::read(&written) {
+            Ok(again) => assert_eq!(onnx::write(&again), written, "{name}"),
+            Err(error) => {
+                let shorter = matches!(error, onnx::ReadError::Budget { .. }) && written.len() < bytes.len();
+                assert!(shorter, "{name}: {error}");
+            }
+        }
     }
     assert!(models > 0, "no file of the corpus is a model");
 }

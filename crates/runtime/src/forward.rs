@@ -56,7 +56,7 @@ pub(crate) fn compute(model: &IntegerModel, plan: &Plan, memory: &mut Memory, sa
             }
             kernel.compute(level, scratch, samples, |operand| others.int8(step.inputs[operand]), y);
         }
-        (StepKernel::Reference(index), _) => {
+        (StepKernel::Reference(index, prepared), _) => {
             let node = &model.nodes[*index];
             let info = &model.values[node.output.0];
             let (mut codes, others, _) = memory.write(plan, step.output, samples);
@@ -68,7 +68,7 @@ pub(crate) fn compute(model: &IntegerModel, plan: &Plan, memory: &mut Memory, sa
                 };
                 let inputs: Vec<Operand> = step.inputs.iter().zip(&node.inputs).map(operand).collect();
                 let mut y = Output { codes: codes.slice(sample * length, length), info };
-                reference::compute(model.rules, &node.op, &inputs, &mut y);
+                reference::run(prepared, model.rules, &node.op, &inputs, &mut y);
             }
         }
         (StepKernel::Same, _) => {}

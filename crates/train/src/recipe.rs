@@ -89,7 +89,7 @@ pub fn train<M: Classifier>(
 ) -> Result<Option<Trained<M>>, TrainError> {
     let Setting { run, device, .. } = *setting;
     if goal == Goal::Quantized {
-        prepare(&model, config, data)?;
+        prepare(&model, data.train.shape, config)?;
     }
     let checkpoint = run.last_checkpoint()?;
     let (model, quantized_from) = match checkpoint {
@@ -121,12 +121,11 @@ pub fn train<M: Classifier>(
     Ok(Some(Trained { model, float, quantized: Some(Quantized { model: quantized, ptq, qat }) }))
 }
 
-/// `model` with quantizers in place, before calibration.
+/// `model` for images of shape `[C, H, W]` with quantizers in place, before calibration.
 ///
 /// # Errors
 /// [`TrainError::Graph`]: what cannot be quantized.
-pub fn prepare<M: Classifier>(model: &M, config: &QConfig, data: &FitData) -> Result<QatModel, TrainError> {
-    let [c, h, w] = data.train.shape;
+pub fn prepare<M: Classifier>(model: &M, [c, h, w]: [usize; 3], config: &QConfig) -> Result<QatModel, TrainError> {
     Ok(QatModel::prepare(model, [1, c, h, w], config, M::logits)?)
 }
 
@@ -140,9 +139,7 @@ pub fn load_quantized<M: Classifier>(
     config: &QConfig,
     run: &RunDirectory,
 ) -> Result<QatModel, TrainError> {
-    let [c, h, w] = shape;
-    let prepared = QatModel::prepare(model, [1, c, h, w], config, M::logits)?;
-    Ok(load_model(&run.qat_model(), prepared)?.with_mode(Mode::Quantize))
+    Ok(load_model(&run.qat_model(), prepare(model, shape, config)?)?.with_mode(Mode::Quantize))
 }
 
 fn train_float<M: Classifier>(model: M, from: FitState, data: &FitData, setting: &Setting<'_>) -> Result<Option<M>, TrainError> {
@@ -195,7 +192,7 @@ fn plan(phase: Phase, epochs: usize, learning_rate: f64, setting: &Setting<'_>) 
 /// `model` with the ranges of the first training images.
 fn calibrate<M: Classifier>(model: &M, config: &QConfig, data: &FitData, setting: &Setting<'_>) -> Result<QatModel, TrainError> {
     let samples = setting.run.manifest().schedule.calibration_samples;
-    observe(prepare(model, config, data)?, Arc::new(data.train.first(samples)), setting.device)
+    observe(prepare(model, data.train.shape, config)?, Arc::new(data.train.first(samples)), setting.device)
 }
 
 /// `model` after it has observed `images`, calibrated.

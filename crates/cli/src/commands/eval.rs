@@ -10,6 +10,7 @@ use qat_train::{Evaluation, evaluate};
 use super::images;
 use crate::args::{Eval, Global};
 use crate::error::CliError;
+use crate::image_input::{image_codes, image_shape};
 use crate::model::{Network, Source};
 use crate::output::{Report, percent, thousands};
 
@@ -19,8 +20,12 @@ pub fn run(args: &Eval, global: &Global) -> Result<(), CliError> {
     let mode = source.mode(args.mode);
     super::check_contract(args.contract, mode)?;
     let device = global.device.unwrap_or_default().init()?;
-    let network = source.load(mode, &device)?;
-    let (shape, classes) = (network.input_shape(), network.output_shape().iter().product());
+    let network = source.load(mode, args.contract, &device)?;
+    let shape = match &network {
+        Network::Integer(model) => image_shape(model.input_info()),
+        _ => network.input_shape(),
+    };
+    let classes = network.output_shape().iter().product();
     let name = source.path().display().to_string();
     let set = Arc::new(images(&args.data, Split::Test, args.limit, &name, &shape, classes)?);
     global.detail(&format!("{name} in mode {} on {} images of {}", mode.name(), set.len(), set.name));
@@ -30,7 +35,7 @@ pub fn run(args: &Eval, global: &Global) -> Result<(), CliError> {
         Network::Float(net) => ("float_accuracy", share(evaluate(net, &set, &device)?)),
         Network::FakeQuant(model) => ("fake_quant_accuracy", share(evaluate(model, &set, &device)?)),
         Network::Integer(model) => {
-            let codes = integer_codes(model, &model.quantize_input(&set.to_f32()))?;
+            let codes = integer_codes(model, &image_codes(model, &set))?;
             ("integer_accuracy", accuracy(&top1(&codes.to_i32s(), classes), &set.labels))
         }
     };

@@ -1,5 +1,6 @@
 //! The commands, one file each, and what several of them need.
 
+mod check;
 mod data;
 mod eval;
 mod export;
@@ -12,7 +13,9 @@ use std::num::NonZeroUsize;
 use qat_train::TrainError;
 use qat_train::data::{ImageSet, Split, resolve};
 
-use crate::args::{Cli, Command, ContractName, ModeName};
+use qat_runtime::Contract;
+
+use crate::args::{Cli, Command, ModeName};
 use crate::error::CliError;
 
 /// Does what the arguments say.
@@ -26,6 +29,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Eval(args) => eval::run(args, global),
         Command::Run(args) => run::run(args, global),
         Command::Export(args) => export::run(args, global),
+        Command::Check(args) => check::run(args, global),
         Command::Inspect(args) => inspect::run(args, global),
         Command::Data { command } => data::run(command, global),
     }
@@ -63,7 +67,7 @@ fn images(
 }
 
 /// Refuses a contract where nothing is computed in integers.
-fn check_contract(contract: Option<ContractName>, mode: ModeName) -> Result<(), CliError> {
+fn check_contract(contract: Option<Contract>, mode: ModeName) -> Result<(), CliError> {
     if contract.is_none() || mode == ModeName::Integer {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use qat_export::verify::{integer_codes, real_outputs};
-use qat_runtime::{Codes, IntegerModel};
+use qat_runtime::{CodeType, Codes, IntegerModel};
 use qat_train::data::npy::{self, Array};
 
 use crate::args::{Global, ModeName, Run};
@@ -27,7 +27,7 @@ pub fn run(args: &Run, global: &Global) -> Result<(), CliError> {
         });
     }
     let device = global.device.unwrap_or_default().init()?;
-    let network = source.load(mode, &device)?;
+    let network = source.load(mode, args.contract, &device)?;
     let input = npy::read(&args.input)?;
     let samples = samples(&input, &network.input_shape(), &args.input)?;
     let output_shape: Vec<usize> = std::iter::once(samples).chain(network.output_shape()).collect();
@@ -38,15 +38,8 @@ pub fn run(args: &Run, global: &Global) -> Result<(), CliError> {
             let codes = integer_codes(model, &input_codes(model, input, &args.input)?)?;
             match codes {
                 Codes::Int8(values) if args.codes => Array::I8 { shape: output_shape, values },
-                codes if args.codes => {
-                    return Err(CliError::Mismatch {
-                        what: "--codes",
-                        place: source.path().display().to_string(),
-                        expected: "a model whose output codes are int8".into(),
-                        found: codes.view().code_type().name().into(),
-                        hint: Some("leave out --codes for float32 outputs"),
-                    });
-                }
+                Codes::Int16(values) if args.codes => Array::I16 { shape: output_shape, values },
+                Codes::Int32(values) if args.codes => Array::I32 { shape: output_shape, values },
                 codes => Array::F32 { shape: output_shape, values: model.dequantize_output(&codes) },
             }
         }
@@ -98,10 +91,23 @@ fn samples(array: &Array, shape: &[usize], path: &Path) -> Result<usize, CliErro
 
 /// Codes of an integer model's input; uint8 codes are 128 above its own.
 fn input_codes(model: &IntegerModel, array: Array, path: &Path) -> Result<Codes, CliError> {
-    match array {
-        Array::F32 { values, .. } => Ok(model.quantize_input(&finite(values, path)?)),
-        Array::I8 { values, .. } => Ok(Codes::Int8(values)),
-        Array::U8 { values, .. } => Ok(Codes::Int8(values.into_iter().map(|code| (code ^ 0x80).cast_signed()).collect())),
+    let expected = model.input_info().code_type;
+    let found = array.dtype();
+    match (array, expected) {
+        (Array::F32 { values, .. }, _) => Ok(model.quantize_input(&finite(values, path)?)),
+        (Array::I8 { values, .. }, CodeType::Int8) => Ok(Codes::Int8(values)),
+        (Array::U8 { values, .. }, CodeType::Int8) => {
+            Ok(Codes::Int8(values.into_iter().map(|code| (code ^ 0x80).cast_signed()).collect()))
+        }
+        (Array::I16 { values, .. }, CodeType::Int16) => Ok(Codes::Int16(values)),
+        (Array::I32 { values, .. }, CodeType::Int32) => Ok(Codes::Int32(values)),
+        _ => Err(CliError::Mismatch {
+            what: "element type",
+            place: path.display().to_string(),
+            expected: format!("float32 or {}", expected.name()),
+            found: found.into(),
+            hint: None,
+        }),
     }
 }
 
@@ -110,7 +116,7 @@ fn reals(array: Array, mode: ModeName, path: &Path) -> Result<Vec<f32>, CliError
     let found = array.dtype();
     match array {
         Array::F32 { values, .. } => finite(values, path),
-        Array::I8 { .. } | Array::U8 { .. } => Err(CliError::Mismatch {
+        Array::I8 { .. } | Array::U8 { .. } | Array::I16 { .. } | Array::I32 { .. } => Err(CliError::Mismatch {
             what: "element type",
             place: path.display().to_string(),
             expected: format!("float32 in mode {}", mode.name()),

@@ -53,7 +53,7 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
     let net = zoo.init(&device, manifest.seed);
     let scheme = model::scheme(&manifest.scheme, &args.out)?.config();
     let target = Target::natural(&scheme);
-    let prepared = recipe::prepare(&net, &scheme, &data)?;
+    let prepared = recipe::prepare(&net, data.train.shape, &scheme)?;
     if goal == Goal::Quantized {
         if let Some(obstacle) = check(&prepared, target).into_iter().next() {
             return Err(obstacle.into());

@@ -10,7 +10,7 @@ use super::{
     plan::{CODE_TYPES, Constant, Place, Plan},
     steps::Values,
 };
-use crate::scale::Rational;
+use crate::scale::{Rational, hexadecimal};
 
 /// Most characters of a line of numbers.
 const WIDTH: usize = 120;
@@ -39,11 +39,12 @@ fn meaning(value: &ValueInfo, role: &str, upper: &str) -> String {
     let code_type = value.code_type.name();
     text += &format!(
         "/* {role}: {code_type} codes, shape {shape:?}, row-major. A code q stands for scale * (q - {upper}_ZERO_POINT) with\n \
-         * scale = {scale:e} = {m0} * 2^({shift} - 31), exactly. */\n\
+         * scale = {} (about {scale:e}) = {m0} * 2^({shift} - 31). */\n\
          #define {upper}_LENGTH {length}\n\
          #define {upper}_ZERO_POINT ({})\n\
          #define {upper}_SCALE_M0 {m0}\n\
          #define {upper}_SCALE_SHIFT ({shift})\n",
+        hexadecimal(scale),
         value.qparams.zero_point
     );
     text

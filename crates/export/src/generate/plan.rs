@@ -227,7 +227,7 @@ impl Builder<'_> {
         let touches = |(_, node): &(usize, &qat_runtime::Node)| is_same(&node.output) || node.inputs.iter().any(is_same);
         let mut nodes = self.model.nodes.iter().enumerate().filter(touches).map(|(index, _)| index);
         let first = nodes.next().unwrap_or(0);
-        first..=nodes.last().unwrap_or(first)
+        first..=nodes.next_back().unwrap_or(first)
     }
 
     fn table(&mut self, name: String, values: Values) -> usize {

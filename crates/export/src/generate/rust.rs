@@ -70,7 +70,7 @@ fn meaning(value: &ValueInfo, role: &str, upper: &str) -> String {
     let Rational { m0, shift } = Rational::new(scale);
     format!(
         "/// Codes of the {role}, shape `{shape:?}`, row-major. A code `q` stands for `scale * (q - {upper}_ZERO_POINT)`, with\n\
-         /// `scale = {scale:e} = {m0} * 2^({shift} - 31)`, exactly.\n\
+         /// `scale = {m0} * 2^({shift} - 31)`, about {scale:e}.\n\
          pub const {upper}_LENGTH: usize = {length};\n\
          /// The code of real 0.\n\
          pub const {upper}_ZERO_POINT: i32 = {};\n\

@@ -1,7 +1,9 @@
 //! Generated C and Rust, compiled and run, give the very codes of the engine: the arithmetic of TFLite-Micro, 0 codes different.
 
 mod compilers;
+mod deploy;
 mod problems;
+mod texts;
 
 use compilers::{Bench, has_gcc};
 use problems::{Random, codes};

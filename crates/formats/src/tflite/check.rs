@@ -262,8 +262,11 @@ fn check_quantization(quantization: &QuantizationParameters, shape: &[i32], path
         count("zero points", scales, quantization.zero_point.len())?;
     }
     if scales > 1 {
-        let path = || format!("{path}.quantized_dimension");
-        let dimension = within(quantization.quantized_dimension, shape.len(), path)?;
+        // A vector has one dimension; TensorFlow's earlier converters give biases that of their weights.
+        let dimension = match shape {
+            [_] if quantization.quantized_dimension >= 0 => 0,
+            _ => within(quantization.quantized_dimension, shape.len(), || format!("{path}.quantized_dimension"))?,
+        };
         count("scales", shape[dimension] as usize, scales)?;
     }
     Ok(())

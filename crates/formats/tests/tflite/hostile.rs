@@ -396,11 +396,21 @@ fn indices_that_refer_to_nothing() {
     index("signature_defs[0].subgraph_index", &|model| model.signature_defs[0].subgraph_index = 2);
     index("signature_defs[0].inputs[0]", &|model| model.signature_defs[0].inputs[0].tensor_index = 4);
     index("signature_defs[0].outputs[0]", &|model| model.signature_defs[0].outputs[0].tensor_index = u32::MAX);
-    for wrong in [-1, 1, i32::MAX] {
-        index("subgraphs[0].tensors[2].quantization.quantized_dimension", &|model| {
-            model.subgraphs[0].tensors[2].quantization.as_mut().unwrap().quantized_dimension = wrong;
+    for wrong in [-1, 2, i32::MAX] {
+        index("subgraphs[0].tensors[1].quantization.quantized_dimension", &|model| {
+            model.subgraphs[0].tensors[1].quantization.as_mut().unwrap().quantized_dimension = wrong;
         });
     }
+    index("subgraphs[0].tensors[2].quantization.quantized_dimension", &|model| {
+        model.subgraphs[0].tensors[2].quantization.as_mut().unwrap().quantized_dimension = -1;
+    });
+}
+
+#[test]
+fn a_bias_with_the_dimension_of_its_weights_is_read() {
+    let mut model = fully_connected();
+    model.subgraphs[0].tensors[2].quantization.as_mut().unwrap().quantized_dimension = 3;
+    assert_eq!(read(&write(&model).unwrap()).unwrap(), model);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! NumPy's `.npy` arrays of float32, int8 and uint8.
+//! NumPy's `.npy` arrays of float32, int8, uint8, int16 and int32.
 //!
 //! Read: versions 1 to 3, either byte order, C order; dimensions slowest first. Written: version 1, little-endian, C order, to a
 //! temporary name in the same folder, synced and renamed, so that a reader sees the whole array or none. Refused: other element
@@ -23,7 +23,7 @@ const MAX_DIGITS: usize = 19;
 /// The most brackets that open in a header; a scalar array has two, `{` and `(`.
 const MAX_BRACKETS: usize = 4;
 
-/// An array of one of three element types, row-major.
+/// An array of one of five element types, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Array {
     /// 32-bit reals.
@@ -47,13 +47,31 @@ pub enum Array {
         /// As many values as the product of the dimensions.
         values: Vec<u8>,
     },
+    /// 16-bit codes.
+    I16 {
+        /// Dimensions, slowest first.
+        shape: Vec<usize>,
+        /// As many values as the product of the dimensions.
+        values: Vec<i16>,
+    },
+    /// Indices into a table.
+    I32 {
+        /// Dimensions, slowest first.
+        shape: Vec<usize>,
+        /// As many values as the product of the dimensions.
+        values: Vec<i32>,
+    },
 }
 
 impl Array {
     /// Dimensions, slowest first; empty for a scalar.
     pub fn shape(&self) -> &[usize] {
         match self {
-            Array::F32 { shape, .. } | Array::I8 { shape, .. } | Array::U8 { shape, .. } => shape,
+            Array::F32 { shape, .. }
+            | Array::I8 { shape, .. }
+            | Array::U8 { shape, .. }
+            | Array::I16 { shape, .. }
+            | Array::I32 { shape, .. } => shape,
         }
     }
 
@@ -63,6 +81,8 @@ impl Array {
             Array::F32 { values, .. } => values.len(),
             Array::I8 { values, .. } => values.len(),
             Array::U8 { values, .. } => values.len(),
+            Array::I16 { values, .. } => values.len(),
+            Array::I32 { values, .. } => values.len(),
         }
     }
 
@@ -77,6 +97,8 @@ impl Array {
             Array::F32 { .. } => "float32",
             Array::I8 { .. } => "int8",
             Array::U8 { .. } => "uint8",
+            Array::I16 { .. } => "int16",
+            Array::I32 { .. } => "int32",
         }
     }
 }
@@ -204,8 +226,16 @@ pub fn read(path: &Path) -> Result<Array, NpyError> {
         Ok(Array::I8 { shape, values: data.values()? })
     } else if u8::reader(&dtype).is_ok() {
         Ok(Array::U8 { shape, values: data.values()? })
+    } else if i16::reader(&dtype).is_ok() {
+        Ok(Array::I16 { shape, values: data.values()? })
+    } else if i32::reader(&dtype).is_ok() {
+        Ok(Array::I32 { shape, values: data.values()? })
     } else {
-        Err(NpyError::WrongDtype { path: path.to_path_buf(), expected: "float32, int8 or uint8", found: dtype.descr() })
+        Err(NpyError::WrongDtype {
+            path: path.to_path_buf(),
+            expected: "float32, int8, uint8, int16 or int32",
+            found: dtype.descr(),
+        })
     }
 }
 
@@ -301,6 +331,8 @@ fn encode(array: &Array) -> io::Result<Vec<u8>> {
         Array::F32 { shape, values } => write_values(&mut bytes, shape, values)?,
         Array::I8 { shape, values } => write_values(&mut bytes, shape, values)?,
         Array::U8 { shape, values } => write_values(&mut bytes, shape, values)?,
+        Array::I16 { shape, values } => write_values(&mut bytes, shape, values)?,
+        Array::I32 { shape, values } => write_values(&mut bytes, shape, values)?,
     }
     Ok(bytes)
 }
