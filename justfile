@@ -22,3 +22,11 @@ ci:
 # Float training, calibration and quantization-aware training of a small net on MNIST.
 train out="runs/lenet" *flags="":
     cargo run --release -- train mnist --model lenet --out {{ out }} {{ flags }}
+
+# Times the integer engine at every level of instructions.
+bench-runtime:
+    cargo bench -p qat-runtime --bench engine
+
+# Times the integer engine and ONNX Runtime in turns; PYTHON has tests/peers/requirements.txt.
+bench-peers python="python3" *flags="":
+    {{ python }} benches/peers/compare.py {{ flags }}

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Times our integer engine and ONNX Runtime on the same networks, in turns, and prints the ratios.
 
-    python benches/peers/compare.py ENGINE [--rounds 9] [--seconds 0.2]
+    python benches/peers/compare.py [--rounds 9] [--seconds 0.2] [--engine PROGRAM]
 
-ENGINE is the benchmark program that `cargo bench -p qat-runtime --bench engine --no-run` builds. It describes its networks, LeNet,
-ResNet-8 and ResNet-20 with random weights, and this script writes each as an ONNX QDQ graph: uint8 activations with the int8 code +
-128, int8 weights for each channel, int32 biases. Both take codes and give codes, and their outputs are compared before
+The program is the benchmark `engine` of the package `qat-runtime`, which is built where none is named. It describes its networks,
+LeNet, ResNet-8 and ResNet-20 with random weights, and this script writes each as an ONNX QDQ graph: uint8 activations with the int8
+code + 128, int8 weights for each channel, int32 biases. Both take codes and give codes, and their outputs are compared before
 anything is timed. ONNX Runtime runs its default session with one and two threads, its input and output bound beforehand;
 what a call costs in Python is measured on a network that copies its input, and taken off.
 
@@ -15,6 +15,8 @@ faster.
 """
 
 import argparse
+import json
+import pathlib
 import platform
 import statistics
 import subprocess
@@ -61,6 +63,14 @@ class Engine:
     def seconds(self, name, samples, threads, repeats):
         self.ask("time", name, samples, threads, repeats)
         return int(self.line()) * 1e-9
+
+
+def build():
+    """Builds the benchmark program and gives its path."""
+    command = ["cargo", "bench", "-p", "qat-runtime", "--bench", "engine", "--no-run", "--message-format", "json"]
+    built = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=pathlib.Path(__file__).parents[2])
+    messages = [json.loads(line) for line in built.stdout.splitlines()]
+    return [message["executable"] for message in messages if message.get("target", {}).get("name") == "engine"][-1]
 
 
 def fields(words):
@@ -179,12 +189,12 @@ def identity(codes):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("engine")
+    parser.add_argument("--engine", help="the benchmark program")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.2)
     arguments = parser.parse_args()
 
-    engine = Engine(arguments.engine)
+    engine = Engine(arguments.engine or build())
     cells = []
     for name in NETS:
         model, shape = qdq_model(engine.describe(name))

@@ -70,6 +70,72 @@ fn images(count: usize) -> Vec<f32> {
 }
 
 #[test]
+fn nothing_keeps_a_small_net_from_any_target() {
+    for (target, contract) in [("onnx", "fp32-rne"), ("tflite", "fp32-rne"), ("tflm", "gemmlowp"), ("rust", "gemmlowp")] {
+        for scheme in [vec![], vec!["--scheme", "w4a8"]] {
+            let report = json(["check", text(trained()), "--target", target].iter().chain(&scheme));
+            assert_eq!((report["problems"].as_array().unwrap().len(), report["contract"].as_str()), (0, Some(contract)));
+        }
+    }
+    // 16-bit activations have a home in TensorFlow Lite and in generated code.
+    let report = json(["check", text(trained()), "--target", "tflm", "--scheme", "w8a16"]);
+    assert_eq!(report["problems"].as_array().unwrap().len(), 0, "{report}");
+}
+
+#[test]
+fn every_format_is_written_twice_alike() {
+    let folder = TempDir::new().unwrap();
+    let formats = [
+        ("onnx", "fp32-rne"),
+        ("onnx-qop", "fp32-rne"),
+        ("tflite", "fp32-rne"),
+        ("safetensors", "fp32-rne"),
+        ("encodings", "fp32-rne"),
+        ("c", "gemmlowp"),
+        ("rust", "gemmlowp"),
+    ];
+    for (format, contract) in formats {
+        let bytes: Vec<Vec<u8>> = ["first", "second"]
+            .map(|name| {
+                let out = folder.path().join(name).join("net");
+                fs::create_dir_all(out.parent().unwrap()).unwrap();
+                let report = json(["export", text(trained()), "--format", format, "--out", text(&out)]);
+                assert_eq!((report["format"].as_str(), report["contract"].as_str()), (Some(format), Some(contract)));
+                let files = report["files"].as_array().unwrap();
+                files.iter().flat_map(|file| fs::read(file.as_str().unwrap()).unwrap()).collect()
+            })
+            .into();
+        assert!(!bytes[0].is_empty() && bytes[0] == bytes[1], "{format}");
+    }
+}
+
+#[test]
+fn a_tflite_file_is_a_model_under_both_contracts() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (x, y, file) = (path("x.npy"), path("y.npy"), path("net.tflite"));
+    const COUNT: usize = 57;
+    let values = images(COUNT);
+    for (target, contract) in [("tflite", "fp32-rne"), ("tflm", "gemmlowp")] {
+        json(["export", text(trained()), "--format", "tflite", "--target", target, "--out", text(&file)]);
+        // An image of one channel has one order of its pixels, whichever axis comes last.
+        let codes = |model: &Path, shape: &[usize]| {
+            let shape = [&[COUNT], shape].concat();
+            npy::write(&x, &Array::F32 { shape, values: values.clone() }).unwrap();
+            let args = ["run", text(model), "--input", text(&x), "--output", text(&y), "--codes", "--contract", contract];
+            assert_eq!(json(args)["contract"], contract);
+            npy::read(&y).unwrap()
+        };
+        assert_eq!(codes(&file, &[28, 28, 1]), codes(trained(), &[1, 28, 28]), "{target}");
+        let accuracy = |model: &Path| {
+            let args = ["eval", text(model), "--data", "mnist", "--limit", "300", "--contract", contract];
+            number(&json(args), "integer_accuracy")
+        };
+        assert_eq!(accuracy(&file), accuracy(trained()), "{target}");
+    }
+}
+
+#[test]
 fn arrays_go_through_every_mode() {
     let folder = TempDir::new().unwrap();
     let (x, y) = (folder.path().join("x.npy"), folder.path().join("y.npy"));

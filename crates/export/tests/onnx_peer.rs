@@ -6,7 +6,7 @@ mod models;
 
 use std::{env, fs, path::Path, process::Command};
 
-use models::{Draw, Random, Scales, averages, chain, exact, input_codes, mlp, operations, residual};
+use models::{Builder, Draw, Random, Scales, averages, chain, exact, input_codes, mlp, operations, residual};
 use qat_export::{ActivationCodes, Interface, OnnxForm as Form, OnnxOptions, WeightCodes, write_onnx};
 use qat_runtime::{CodeType, Codes, IntegerModel, Rules, WeightBits};
 
@@ -178,7 +178,9 @@ fn narrow_weights_fuse_as_int8() {
 #[test]
 fn files_whose_input_and_output_are_codes_give_the_same_codes() {
     let Some(peer) = Peer::new(&[]) else { return };
-    for (name, model) in operations(17, Draw::int8(Rules::OnnxRuntime)) {
+    let (nothing, input) = Builder::new(4, &[5]);
+    let nothing = ("nothing", nothing.finish(input));
+    for (name, model) in operations(17, Draw::int8(Rules::OnnxRuntime)).into_iter().chain([nothing]) {
         for (form, option) in FORMS {
             let options = OnnxOptions { form: option, interface: Interface::Codes, ..Default::default() };
             peer.add(&format!("{name}-{form}"), &model, 17, &options);

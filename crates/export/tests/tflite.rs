@@ -4,8 +4,8 @@ mod models;
 
 use models::{Builder, Clamp, Draw, Random, Window, exact, input_codes, mlp, operations, residual};
 use qat_export::{
-    Edges, ExportError, Target, TfliteError, TfliteForm as Form, TfliteOptions, for_target, from_tflite, read_tflite,
-    tflite_axes, tflite_obstacles, to_tflite, with_rules, write_tflite,
+    Edges, ExportError, Target, TfliteError, TfliteForm, TfliteOptions, for_target, from_tflite, read_tflite, tflite_axes,
+    tflite_obstacles, to_tflite, with_rules, write_tflite,
 };
 use qat_formats::tflite::{self, BuiltinOperator, BuiltinOptions, Model, TensorType};
 use qat_runtime::{CodeType, Codes, IntegerModel, Op, Rules, WeightBits};
@@ -40,7 +40,7 @@ fn every_model(rules: Rules) -> Vec<(&'static str, IntegerModel)> {
 fn equal_models_give_equal_bytes_that_a_reader_takes() {
     for rules in RULES {
         for (name, model) in every_model(rules) {
-            for form in [Form::Integer, Form::DynamicRange, Form::Float16] {
+            for form in [TfliteForm::Integer, TfliteForm::DynamicRange, TfliteForm::Float16] {
                 for edges in [Edges::Codes, Edges::Float32] {
                     let options = TfliteOptions { form, edges };
                     let [bytes, again] = [(); 2].map(|()| tflite::write(&file(&model.clone(), &options)).unwrap());
@@ -204,7 +204,7 @@ fn obstacles_are_found_all_at_once() {
     // A model for another runtime, which the float forms do not mind.
     let obstacles = tflite_obstacles(&mlp(0), &TfliteOptions::default()).unwrap();
     assert_eq!((obstacles.len(), obstacles[0].place.as_str()), (1, "model"));
-    let options = TfliteOptions { form: Form::DynamicRange, ..TfliteOptions::default() };
+    let options = TfliteOptions { form: TfliteForm::DynamicRange, ..TfliteOptions::default() };
     assert_eq!(tflite_obstacles(&mlp(0), &options).unwrap(), []);
 
     let (mut b, x) = Builder::with(6, Draw { code_type: CodeType::Int16, ..Draw::int8(Rules::LiteRt) }, &[5]);

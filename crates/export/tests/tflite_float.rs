@@ -7,13 +7,13 @@ use std::{fs, path::PathBuf};
 
 use models::{Draw, Random, input_codes, operations};
 use peers::{Array, Peer, shared};
-use qat_export::{TfliteForm as Form, TfliteOptions, read_tflite, tflite_axes, tflite_obstacles, with_rules, write_tflite};
+use qat_export::{TfliteForm, TfliteOptions, read_tflite, tflite_axes, tflite_obstacles, with_rules, write_tflite};
 use qat_runtime::{CodeType, Codes, IntegerModel, Op, Rules, ValueInfo, dequantize};
 
-const FORMS: [Form; 2] = [Form::DynamicRange, Form::Float16];
+const FORMS: [TfliteForm; 2] = [TfliteForm::DynamicRange, TfliteForm::Float16];
 const ENGINES: [Peer; 2] = [Peer::LiteRt, Peer::LiteRtReference];
 
-fn options(form: Form) -> TfliteOptions {
+fn options(form: TfliteForm) -> TfliteOptions {
     TfliteOptions { form, ..TfliteOptions::default() }
 }
 
@@ -98,7 +98,7 @@ fn every_operation_is_near_the_integers() {
                 println!("{form:?} {engine:?} {name}: at most {largest} steps");
                 // One step for each rounding of the integers; activations that the runtime quantizes are coarser.
                 let allowed = match form {
-                    Form::DynamicRange if is_hybrid(model) => 4.0,
+                    TfliteForm::DynamicRange if is_hybrid(model) => 4.0,
                     _ => model.nodes.len() as f32 * 1.5,
                 };
                 if largest.is_nan() || largest > allowed || found.iter().any(|number| !number.is_finite()) {

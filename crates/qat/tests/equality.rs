@@ -65,16 +65,20 @@ fn activations_equal_the_host() {
     ranges.extend((0..50).map(|_| (draws.uniform(-8.0, 1.0), draws.uniform(-1.0, 8.0))));
     let mut compared = 0;
     for (name, device) in devices() {
-        for sign in [RangeSign::Any, RangeSign::NonNegative] {
+        for (sign, format) in [
+            (RangeSign::Any, IntegerFormat::INT8),
+            (RangeSign::NonNegative, IntegerFormat::INT8),
+            (RangeSign::Any, IntegerFormat::INT16),
+        ] {
             for (min, max) in &ranges {
-                let quantizer = FakeQuantize::new(IntegerFormat::INT8, sign, ObserverKind::MinMax, &device)
+                let quantizer = FakeQuantize::new(format, sign, ObserverKind::MinMax, &device)
                     .with_range(*min, *max)
                     .with_mode(Mode::Quantize);
                 let params = quantizer.qparams();
                 let inputs = inputs(params, &mut draws);
                 let y = quantizer.forward(Tensor::<1>::from_floats(&inputs[..], &device));
                 assert_eq!(y.scale.expect("a grid").into_scalar::<f32>().to_bits(), params.scale.to_bits());
-                let what = format!("{name}, {sign:?}, range {min}..{max}");
+                let what = format!("{name}, {sign:?}, {} bits, range {min}..{max}", format.bits());
                 assert_equal(&what, &inputs, &to_vec(y.tensor), |x| params.dequantize(params.quantize(x)));
                 compared += inputs.len();
             }

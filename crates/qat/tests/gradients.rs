@@ -377,3 +377,35 @@ fn ranges_alone_learn_in_a_convolutional_net_with_batch_norm() {
     let model = model.calibrated().unwrap();
     assert_learnt(&train_ranges(model, batch, target, 0.3, 60));
 }
+
+/// (Q60): the end that is farther from 0 learns, the other gets nothing.
+#[test]
+fn sixteen_bits_learn_their_farther_end() {
+    let device = Device::flex().autodiff();
+    let quant_max = 32767.0f64;
+    for (min, max) in [(-0.5f32, 1.0f32), (-1.5, 1.0), (0.0, 2.0)] {
+        let scale = f64::from(max.max(-min)) / quant_max;
+        for x in [0.123_456f32, -0.4, 0.0, 7.0, -7.0] {
+            let quantizer = FakeQuantize::new(IntegerFormat::INT16, RangeSign::Any, ObserverKind::MinMax, &device)
+                .with_range(min, max)
+                .with_mode(Mode::Quantize);
+            let input = Tensor::<1>::from_floats([x], &device).require_grad();
+            let gradients = quantizer.forward(input.clone()).tensor.sum().backward();
+            let of = |tensor: Tensor<1>| tensor.grad(&gradients).map_or(0.0, |g| f64::from(g.into_scalar::<f32>()));
+            let steps = f64::from(x) / scale;
+            let (dx, dscale) = match steps.round_ties_even() {
+                above if above > quant_max => (0.0, quant_max),
+                below if below < -quant_max - 1.0 => (0.0, -quant_max - 1.0),
+                inside => (1.0, inside - steps),
+            };
+            let (dmin, dmax) = if -min > max { (-dscale / quant_max, 0.0) } else { (0.0, dscale / quant_max) };
+            let near = |found: f64, expected: f64| (found - expected).abs() < 1e-4 * expected.abs().max(1.0);
+            let found = (of(input), of(quantizer.min.val()), of(quantizer.max.val()));
+            assert!(
+                near(found.0, dx) && near(found.1, dmin) && near(found.2, dmax),
+                "{x} in {min}..{max}: expected {:?}, found {found:?}",
+                (dx, dmin, dmax)
+            );
+        }
+    }
+}

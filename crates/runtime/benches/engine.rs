@@ -136,9 +136,59 @@ fn serve() -> io::Result<()> {
     Ok(())
 }
 
+/// Products per nanosecond of one core that does nothing but dot products in registers; `None` without such instructions.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "instructions that were detected are called")]
+fn peak() -> Option<f64> {
+    use std::arch::x86_64::{
+        _mm512_add_epi32, _mm512_dpbusd_epi32, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512,
+    };
+
+    const CHAINS: usize = 12;
+    const TURNS: usize = 1_000_000;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn turns(seed: i8) -> i32 {
+        let (codes, weights) = (_mm512_set1_epi8(seed), _mm512_set1_epi8(seed / 2));
+        let mut sums = [_mm512_setzero_si512(); CHAINS];
+        for _ in 0..TURNS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, codes, weights);
+            }
+        }
+        let all = sums.iter().fold(_mm512_setzero_si512(), |all, &sum| _mm512_add_epi32(all, sum));
+        _mm512_reduce_add_epi32(all)
+    }
+
+    let found = ["avx512f", "avx512bw", "avx512vnni"];
+    let has = std::is_x86_feature_detected!("avx512f")
+        && std::is_x86_feature_detected!("avx512bw")
+        && std::is_x86_feature_detected!("avx512vnni");
+    if !has {
+        eprintln!("the processor has not all of {found:?}");
+        return None;
+    }
+    let once = || {
+        let start = Instant::now();
+        // SAFETY: the instructions have been detected.
+        std::hint::black_box(unsafe { turns(std::hint::black_box(3)) });
+        start.elapsed().as_nanos()
+    };
+    let nanoseconds = (0..20).map(|_| once()).min().expect("some turns");
+    Some((CHAINS * TURNS * 64) as f64 / nanoseconds as f64)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn peak() -> Option<f64> {
+    None
+}
+
 fn main() -> io::Result<()> {
     if std::env::args().any(|argument| argument == "--serve") {
         return serve();
+    }
+    if let Some(peak) = peak() {
+        println!("dot products in registers, one core: {peak:.0} GMAC/s");
     }
     println!("{:10} {:12} {:>7} {:>7} {:>10} {:>8}", "net", "level", "samples", "threads", "us/sample", "GMAC/s");
     for name in NETS {

@@ -36,6 +36,10 @@ impl Multiplier {
     /// `x · factor`: rounded to nearest with ties up at 31 bits, then with ties away from zero at the halvings. Saturates.
     pub(crate) fn scale(self, x: i64) -> i32 {
         let (left, right) = (self.shift.max(0) as u32, (-self.shift).max(0) as u32);
+        // Products of int32 numbers fit int64, which is what all but absurd scales come to.
+        if let Some(Ok(doubled)) = x.checked_mul(1 << left).map(i32::try_from) {
+            return rounding_halvings(high_product(doubled, self.mantissa), right);
+        }
         let wide = i128::from(x) << left;
         let high = ((wide * i128::from(self.mantissa) + (1 << 30)) >> 31).clamp(i32::MIN.into(), i32::MAX.into());
         rounding_halvings(high as i32, right)

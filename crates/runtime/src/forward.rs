@@ -56,7 +56,7 @@ pub(crate) fn compute(model: Option<&IntegerModel>, plan: &Plan, memory: &mut Me
             }
             kernel.compute(level, scratch, samples, |operand| others.int8(step.inputs[operand]), y);
         }
-        (StepKernel::Reference(index), _) => {
+        (StepKernel::Reference(index, prepared), _) => {
             let model = model.expect("steps of the reference run where the model is");
             let node = &model.nodes[*index];
             let info = &model.values[node.output.0];
@@ -69,7 +69,7 @@ pub(crate) fn compute(model: Option<&IntegerModel>, plan: &Plan, memory: &mut Me
                 };
                 let inputs: Vec<Operand> = step.inputs.iter().zip(&node.inputs).map(operand).collect();
                 let mut y = Output { codes: codes.slice(sample * length, length), info };
-                reference::compute(model.rules, &node.op, &inputs, &mut y);
+                reference::run(prepared, model.rules, &node.op, &inputs, &mut y);
             }
         }
         (StepKernel::Same, _) => {}

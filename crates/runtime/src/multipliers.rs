@@ -57,6 +57,7 @@ impl Rules {
             Op::Mul(_) => is_integer.then_some(vec![mul_multiplier(self, x, inputs.get(1)?, y).into()]),
             Op::Mean(op) => is_integer.then_some(vec![mean_multiplier(x, y, op.count(&x.shape)).into()]),
             Op::Requantize => is_integer.then_some(vec![requantize_multiplier(x, y).into()]),
+            Op::Unary(_) if is_wide && !is_integer => None,
             Op::Unary(op) if is_wide => Some(match op.function {
                 Function::Sigmoid | Function::Tanh => {
                     let (m0, shift) = SigmoidInput::new(op.function, x.qparams.scale).parts();

@@ -9,7 +9,10 @@ use alloc::{vec, vec::Vec};
 use crate::{
     arena::{Arena, CellSize, Reuse, Use},
     codes::CodeType,
-    kernels::fast::{self, Layout, Level, ScratchSize},
+    kernels::{
+        fast::{self, Layout, Level, ScratchSize},
+        reference::{Prepared, prepare},
+    },
     model::{IntegerModel, ValueId, ValueInfo},
     op::Op,
     validate::lengths,
@@ -54,8 +57,8 @@ pub(crate) struct Step {
 /// What computes a step.
 #[derive(Debug)]
 pub(crate) enum StepKernel {
-    /// The reference's kernel for the node of that index.
-    Reference(usize),
+    /// The reference's kernel for the node of that index, and what is prepared for it.
+    Reference(usize, Prepared),
     /// A prepared node or a change of layout.
     Fast(fast::Kernel),
     /// Nothing: the result is the operand, in its place.
@@ -65,7 +68,7 @@ pub(crate) enum StepKernel {
 impl StepKernel {
     fn reuse(&self) -> Reuse {
         match self {
-            Self::Reference(_) => Reuse::Never,
+            Self::Reference(..) => Reuse::Never,
             Self::Fast(kernel) if kernel.overwrites() => Reuse::IfDead,
             Self::Fast(_) => Reuse::Never,
             Self::Same => Reuse::Always,
@@ -106,9 +109,9 @@ impl Plan {
     pub(crate) fn shared(&self, threads: usize) -> Option<(usize, usize)> {
         let rows = |step: &Step| match &step.kernel {
             StepKernel::Fast(kernel) => kernel.rows_worth_sharing().filter(|[rows, _]| *rows >= threads),
-            StepKernel::Reference(_) | StepKernel::Same => None,
+            StepKernel::Reference(..) | StepKernel::Same => None,
         };
-        let own = self.steps.iter().all(|step| !matches!(step.kernel, StepKernel::Reference(_)));
+        let own = self.steps.iter().all(|step| !matches!(step.kernel, StepKernel::Reference(..)));
         let last = self.steps.iter().rposition(|step| rows(step).is_some()).filter(|_| own)?;
         let most = self.steps.iter().filter_map(rows).map(|[rows, length]| rows.div_ceil(threads) * length).max()?;
         Some((last + 1, most))
@@ -119,7 +122,7 @@ impl Plan {
         let Some(level) = self.level else { return ScratchSize::default() };
         let sizes = self.steps.iter().map(|step| match &step.kernel {
             StepKernel::Fast(kernel) => kernel.scratch(level, samples),
-            StepKernel::Reference(_) | StepKernel::Same => ScratchSize::default(),
+            StepKernel::Reference(..) | StepKernel::Same => ScratchSize::default(),
         });
         sizes.fold(ScratchSize::default(), ScratchSize::max)
     }
@@ -128,7 +131,7 @@ impl Plan {
     pub(crate) fn packed(&self) -> usize {
         let bytes = self.steps.iter().map(|step| match &step.kernel {
             StepKernel::Fast(kernel) => kernel.allocated(),
-            StepKernel::Reference(_) | StepKernel::Same => 0,
+            StepKernel::Reference(..) | StepKernel::Same => 0,
         });
         bytes.sum()
     }
@@ -197,9 +200,11 @@ impl Builder<'_> {
 
     fn reference(&mut self, index: usize) {
         let node = &self.model.nodes[index];
+        let infos: Vec<_> = node.inputs.iter().map(|id| &self.model.values[id.0]).collect();
+        let prepared = prepare(self.model.rules, &node.op, &infos, &self.model.values[node.output.0]);
         let inputs = node.inputs.iter().map(|&id| self.cell(id, false)).collect();
         let output = self.define(node.output, false);
-        self.steps.push(Step { kernel: StepKernel::Reference(index), inputs, output, defines: true });
+        self.steps.push(Step { kernel: StepKernel::Reference(index, prepared), inputs, output, defines: true });
     }
 
     fn fast(&mut self, index: usize, level: Level) {

@@ -136,8 +136,15 @@ impl Converter<'_> {
             QatLayer::Concat(_) => self.on_grid(step, qparams),
             _ => step.inputs.iter().map(|value| self.id(*value)).collect(),
         };
-        match self.op(step, layer, &inputs, &y) {
-            Ok(op) => {
+        match self.chain(step, layer, &inputs, &y) {
+            Ok((before, op)) => {
+                let mut inputs = inputs;
+                for (op, info) in before {
+                    self.values.push(info);
+                    let output = runtime::ValueId(self.values.len() - 1);
+                    self.nodes.push(runtime::Node { op, inputs, output });
+                    inputs = vec![output];
+                }
                 let output = self.define(step.output, y);
                 self.nodes.push(runtime::Node { op, inputs, output });
             }
@@ -184,6 +191,30 @@ impl Converter<'_> {
                 Ok(runtime::QParams { scale, zero_point: 0 })
             }
             _ => Ok(self.values[self.id(step.inputs[0]).0].qparams),
+        }
+    }
+
+    /// The operations of a step, the last by itself; each of the others has the result of the one before it as its operand.
+    ///
+    /// TFLite's kernels average on the grid of their input and without padding, and its matrix product has no clamp.
+    fn chain(&self, step: &Step, layer: &QatLayer, inputs: &[runtime::ValueId], y: &ValueInfo) -> Result<Chain, ConvertError> {
+        let op = self.op(step, layer, inputs, y)?;
+        if self.rules == Rules::OnnxRuntime {
+            return Ok((Vec::new(), op));
+        }
+        let x = inputs.first().map_or(y, |input| &self.values[input.0]);
+        let full = runtime::Clamp::full(y.code_type);
+        match op {
+            Op::MatMul(product) if product.clamp != full => {
+                let whole = ValueInfo { name: format!("{}.product", step.name), ..y.clone() };
+                let unclamped = Op::MatMul(runtime::MatMul { clamp: full, ..product });
+                Ok((vec![(unclamped, whole)], Op::Clamp(product.clamp)))
+            }
+            Op::AvgPool2d(pool) if pool.is_global(&x.shape) => {
+                Ok((Vec::new(), Op::Mean(runtime::Mean { axes: vec![1, 2], keep_dims: true })))
+            }
+            Op::AvgPool2d(pool) => Ok(average(step, pool, x, y)),
+            op => Ok((Vec::new(), op)),
         }
     }
 
@@ -430,6 +461,30 @@ impl Converter<'_> {
     fn id(&self, value: ValueId) -> runtime::ValueId {
         self.ids[value.0].expect("steps stand in execution order")
     }
+}
+
+/// Operations before the last one with the values that they define, and the last one.
+type Chain = (Vec<(Op, ValueInfo)>, Op);
+
+/// An average pool as TFLite computes it: padding that counts is padded before, and the output's grid is that of the input, from
+/// which it is requantized.
+fn average(step: &Step, pool: runtime::AvgPool2d, x: &ValueInfo, y: &ValueInfo) -> Chain {
+    let mut chain = Vec::new();
+    let mut pool = pool;
+    if pool.count_include_pad && pool.padding != [0; 4] {
+        let [top, left, bottom, right] = pool.padding;
+        let pad = runtime::Pad { before: vec![0, top, left], after: vec![0, bottom, right] };
+        let shape = vec![x.shape[0], x.shape[1] + top + bottom, x.shape[2] + left + right];
+        chain.push((Op::Pad(pad), ValueInfo { name: format!("{}.padded", step.name), shape, ..x.clone() }));
+        pool.padding = [0; 4];
+    }
+    pool.count_include_pad = false;
+    if x.qparams == y.qparams {
+        return (chain, Op::AvgPool2d(pool));
+    }
+    let average = ValueInfo { name: format!("{}.average", step.name), qparams: x.qparams, ..y.clone() };
+    chain.push((Op::AvgPool2d(pool), average));
+    (chain, Op::Requantize)
 }
 
 fn calibrated(layer: &str, mode: Mode) -> Result<(), ConvertError> {

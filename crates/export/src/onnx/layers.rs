@@ -12,6 +12,7 @@ use super::{
     Form, WeightCodes,
     attributes::{self, int},
     graph::{Domain, Writer},
+    lower::Site,
 };
 
 /// Scales of a layer's biases, one for each output channel.
@@ -27,26 +28,28 @@ struct Constants {
 }
 
 impl Writer<'_> {
-    pub(super) fn conv2d(&mut self, conv: &Conv2d, name: &str, input: ValueId, output: ValueId) {
+    pub(super) fn conv2d(&mut self, conv: &Conv2d, site: Site) {
+        let Site { name, inputs, output } = site;
         let dims = [conv.c_out, conv.c_in / conv.groups, conv.kernel[0], conv.kernel[1]];
         let domain = self.domain();
         let target = self.begin(output, domain, conv.clamp);
         let node = match domain {
             Domain::Real => {
-                let x = self.real(input);
-                let Constants { weight, bias } = self.dequantized_constants(name, input, &dims, &conv.weights);
+                let x = self.real(inputs[0]);
+                let Constants { weight, bias } = self.dequantized_constants(name, inputs[0], &dims, &conv.weights);
                 Node::new("Conv", name, &[&x, &weight, &bias], &[&target])
             }
             Domain::Codes => {
-                let x = self.codes(input);
-                self.q_linear_conv(name, input, &x, &dims, &conv.weights, output, &target)
+                let x = self.codes(inputs[0]);
+                self.q_linear_conv(site, &x, &dims, &conv.weights, &target)
             }
         };
         self.nodes.push(attributes::conv(node, conv));
         self.finish(output, domain, conv.clamp);
     }
 
-    pub(super) fn linear(&mut self, linear: &Linear, name: &str, input: ValueId, output: ValueId) {
+    pub(super) fn linear(&mut self, linear: &Linear, site: Site) {
+        let (Site { name, output, .. }, input) = (site, site.inputs[0]);
         let Linear { d_input, d_output, weights, clamp, .. } = linear;
         let domain = self.domain();
         let target = self.begin(output, domain, *clamp);
@@ -75,7 +78,7 @@ impl Writer<'_> {
                 let x = self.codes(input);
                 self.reshape(output, "pixels", &x, &[-1, int(*d_input), 1, 1], &pixels);
                 let dims = [*d_output, *d_input, 1, 1];
-                let node = self.q_linear_conv(name, input, &pixels, &dims, weights, output, &product);
+                let node = self.q_linear_conv(site, &pixels, &dims, weights, &product);
                 self.nodes.push(attributes::pointwise(node));
                 self.reshape(output, "back", &product, &back, &target);
             }
@@ -84,7 +87,8 @@ impl Writer<'_> {
     }
 
     /// Real in both forms: the standard has no integer operator for it.
-    pub(super) fn conv_transpose2d(&mut self, conv: &ConvTranspose2d, name: &str, input: ValueId, output: ValueId) {
+    pub(super) fn conv_transpose2d(&mut self, conv: &ConvTranspose2d, site: Site) {
+        let (Site { name, output, .. }, input) = (site, site.inputs[0]);
         let x = self.real(input);
         let target = self.begin(output, Domain::Real, conv.clamp);
         let Constants { weight, bias } =
@@ -133,17 +137,9 @@ impl Writer<'_> {
         self.nodes.push(Node::new("Reshape", &name, &[source, &shape], &[target]));
     }
 
-    /// A QLinearConv without its attributes, from codes of `input` in `x` to codes of `output` in `target`.
-    fn q_linear_conv(
-        &mut self,
-        name: &str,
-        input: ValueId,
-        x: &str,
-        dims: &[usize],
-        weights: &Weights,
-        output: ValueId,
-        target: &str,
-    ) -> Node {
+    /// A QLinearConv without its attributes, from codes of the node's input in `x` to codes of its output in `target`.
+    fn q_linear_conv(&mut self, site: Site, x: &str, dims: &[usize], weights: &Weights, target: &str) -> Node {
+        let (Site { name, output, .. }, input) = (site, site.inputs[0]);
         self.weight_constants(name, dims, &weights.codes.unpack(), weights);
         self.bias_constant(name, weights);
         let [weight, weight_scale, weight_zero_point, bias] =

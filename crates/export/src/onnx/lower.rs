@@ -22,6 +22,17 @@ use super::{
 };
 use crate::names;
 
+/// A node of the model at its place in the graph.
+#[derive(Clone, Copy)]
+pub(super) struct Site<'a> {
+    /// Of the ONNX node, and of the layer's constants.
+    pub(super) name: &'a str,
+    /// Operands.
+    pub(super) inputs: &'a [ValueId],
+    /// What the node defines.
+    pub(super) output: ValueId,
+}
+
 /// An axis of the sample as one of the batch.
 fn axis(axis: usize) -> i64 {
     int(axis) + 1
@@ -35,58 +46,53 @@ impl Writer<'_> {
         self.enter();
         for (node, name) in model.nodes.iter().zip(&layers) {
             self.parameters(node.output);
-            self.lower(&node.op, name, &node.inputs, node.output);
+            self.lower(&node.op, Site { name, inputs: &node.inputs, output: node.output });
         }
         self.leave();
     }
 
-    fn lower(&mut self, op: &Op, name: &str, inputs: &[ValueId], output: ValueId) {
+    fn lower(&mut self, op: &Op, site: Site) {
+        let Site { name, inputs, output } = site;
         let full = Clamp::full(self.code_type(output));
         let moved = self.domain();
         match op {
-            Op::Conv2d(conv) => self.conv2d(conv, name, inputs[0], output),
-            Op::ConvTranspose2d(conv) => self.conv_transpose2d(conv, name, inputs[0], output),
-            Op::Linear(linear) => self.linear(linear, name, inputs[0], output),
-            Op::MatMul(product) => self.mat_mul(product, name, inputs, output),
-            Op::Add(add) => self.operator("Add", name, Domain::Real, inputs, output, add.clamp, |node| node),
-            Op::Sub(sub) => self.operator("Sub", name, Domain::Real, inputs, output, sub.clamp, |node| node),
-            Op::Mul(mul) => self.operator("Mul", name, Domain::Real, inputs, output, mul.clamp, |node| node),
-            Op::Concat(concat) => self.operator("Concat", name, moved, inputs, output, full, |node| {
-                node.with(Attribute::int("axis", axis(concat.axis)))
-            }),
+            Op::Conv2d(conv) => self.conv2d(conv, site),
+            Op::ConvTranspose2d(conv) => self.conv_transpose2d(conv, site),
+            Op::Linear(linear) => self.linear(linear, site),
+            Op::MatMul(product) => self.mat_mul(product, site),
+            Op::Add(add) => self.operator("Add", site, Domain::Real, add.clamp, |node| node),
+            Op::Sub(sub) => self.operator("Sub", site, Domain::Real, sub.clamp, |node| node),
+            Op::Mul(mul) => self.operator("Mul", site, Domain::Real, mul.clamp, |node| node),
+            Op::Concat(concat) => {
+                self.operator("Concat", site, moved, full, |node| node.with(Attribute::int("axis", axis(concat.axis))))
+            }
             Op::MaxPool2d(pool) => {
-                self.operator("MaxPool", name, moved, inputs, output, full, |node| attributes::max_pool(node, pool));
+                self.operator("MaxPool", site, moved, full, |node| attributes::max_pool(node, pool));
             }
             Op::AvgPool2d(pool) if pool.is_global(self.shape(inputs[0])) => {
-                self.operator("GlobalAveragePool", name, Domain::Real, inputs, output, full, |node| node);
+                self.operator("GlobalAveragePool", site, Domain::Real, full, |node| node);
             }
             Op::AvgPool2d(pool) => {
                 let attributes = |node| attributes::average_pool(node, pool);
-                self.operator("AveragePool", name, Domain::Real, inputs, output, full, attributes);
+                self.operator("AveragePool", site, Domain::Real, full, attributes);
             }
-            Op::Mean(mean) => self.mean(mean, name, inputs[0], output),
-            Op::Clamp(range) => self.clamp(*range, name, inputs[0], output),
-            Op::Unary(Unary { function, .. }) => self.unary(*function, name, inputs, output),
-            Op::Softmax(_) => {
-                self.operator("Softmax", name, Domain::Real, inputs, output, full, |node| node.with(Attribute::int("axis", -1)))
-            }
-            Op::Requantize => {
-                self.operator("Concat", name, Domain::Real, inputs, output, full, |node| node.with(Attribute::int("axis", 1)))
-            }
+            Op::Mean(mean) => self.mean(mean, site),
+            Op::Clamp(range) => self.clamp(*range, site),
+            Op::Unary(Unary { function, .. }) => self.unary(*function, site),
+            Op::Softmax(_) => self.operator("Softmax", site, Domain::Real, full, |node| node.with(Attribute::int("axis", -1))),
+            Op::Requantize => self.operator("Concat", site, Domain::Real, full, |node| node.with(Attribute::int("axis", 1))),
             Op::Reshape => match self.shape(output) {
-                [_] => self.operator("Flatten", name, moved, inputs, output, full, |node| node.with(Attribute::int("axis", 1))),
+                [_] => self.operator("Flatten", site, moved, full, |node| node.with(Attribute::int("axis", 1))),
                 shape => {
                     // A 0 copies the batch dimension from the input.
                     let dims: Vec<i64> = [0].into_iter().chain(shape.iter().map(|&size| int(size))).collect();
                     let constants = [self.constant(output, "shape", &dims)];
-                    self.with_constants("Reshape", name, inputs[0], &constants, output, |node| node);
+                    self.with_constants("Reshape", site, &constants, |node| node);
                 }
             },
             Op::Transpose(transpose) => {
                 let permutation: Vec<i64> = [0].into_iter().chain(transpose.permutation.iter().map(|&i| axis(i))).collect();
-                self.operator("Transpose", name, moved, inputs, output, full, |node| {
-                    node.with(Attribute::ints("perm", &permutation))
-                });
+                self.operator("Transpose", site, moved, full, |node| node.with(Attribute::ints("perm", &permutation)));
             }
             Op::Pad(pad) => {
                 let sides = [&pad.before, &pad.after].into_iter();
@@ -97,7 +103,7 @@ impl Writer<'_> {
                     constants.push(self.tensor(output, "zero_point"));
                 }
                 let attributes = |node: Node| node.with(Attribute::string("mode", "constant"));
-                self.with_constants("Pad", name, inputs[0], &constants, output, attributes);
+                self.with_constants("Pad", site, &constants, attributes);
             }
             Op::Slice(slice) => {
                 let axes: Vec<i64> = (0..slice.start.len()).map(axis).collect();
@@ -105,14 +111,14 @@ impl Writer<'_> {
                     .map(|(part, list)| self.constant(output, part, &list.iter().map(|&n| int(n)).collect::<Vec<_>>()));
                 let [starts, ends, steps] = lists;
                 let constants = [starts, ends, self.constant(output, "axes", &axes), steps];
-                self.with_constants("Slice", name, inputs[0], &constants, output, |node| node);
+                self.with_constants("Slice", site, &constants, |node| node);
             }
             Op::ResizeNearest(resize) => {
                 let scales = self.tensor(output, "factors");
                 self.floats(&scales, &[4], &[1.0, 1.0, resize.factor[0] as f32, resize.factor[1] as f32]);
                 // No region of interest.
                 let constants = [String::new(), scales];
-                self.with_constants("Resize", name, inputs[0], &constants, output, attributes::resize_nearest);
+                self.with_constants("Resize", site, &constants, attributes::resize_nearest);
             }
             Op::Gather(gather) => {
                 let table = format!("{name}.table");
@@ -122,23 +128,15 @@ impl Writer<'_> {
                 self.nodes.push(Node::new("Gather", name, &[&table, &indices], &[&target]).with(Attribute::int("axis", 0)));
                 self.finish(output, Domain::Codes, full);
             }
-            Op::Constant(codes) => self.constant_value(codes, name, output),
+            Op::Constant(codes) => self.constant_value(codes, site),
             // Obstacles name every operation that stands nowhere above.
             _ => {}
         }
     }
 
     /// An operator whose inputs are the operands alone.
-    fn operator(
-        &mut self,
-        op_type: &str,
-        name: &str,
-        domain: Domain,
-        inputs: &[ValueId],
-        output: ValueId,
-        range: Clamp,
-        attributes: impl FnOnce(Node) -> Node,
-    ) {
+    fn operator(&mut self, op_type: &str, site: Site, domain: Domain, range: Clamp, attributes: impl FnOnce(Node) -> Node) {
+        let Site { name, inputs, output } = site;
         let operands: Vec<String> = inputs.iter().map(|&id| self.operand(id, domain)).collect();
         let operands: Vec<&str> = operands.iter().map(String::as_str).collect();
         let target = self.begin(output, domain, range);
@@ -147,17 +145,10 @@ impl Writer<'_> {
     }
 
     /// An operator that moves the numbers of one operand, as constants say.
-    fn with_constants(
-        &mut self,
-        op_type: &str,
-        name: &str,
-        input: ValueId,
-        constants: &[String],
-        output: ValueId,
-        attributes: impl FnOnce(Node) -> Node,
-    ) {
+    fn with_constants(&mut self, op_type: &str, site: Site, constants: &[String], attributes: impl FnOnce(Node) -> Node) {
+        let Site { name, inputs, output } = site;
         let (domain, full) = (self.domain(), Clamp::full(self.code_type(output)));
-        let operand = self.operand(input, domain);
+        let operand = self.operand(inputs[0], domain);
         let inputs: Vec<&str> = [&operand].into_iter().chain(constants).map(String::as_str).collect();
         let target = self.begin(output, domain, full);
         self.nodes.push(attributes(Node::new(op_type, name, &inputs, &[&target])));
@@ -171,7 +162,7 @@ impl Writer<'_> {
         name
     }
 
-    fn mat_mul(&mut self, product: &MatMul, name: &str, inputs: &[ValueId], output: ValueId) {
+    fn mat_mul(&mut self, product: &MatMul, Site { name, inputs, output }: Site) {
         let domain = self.domain();
         let [lhs, mut rhs] = [0, 1].map(|operand| self.operand(inputs[operand], domain));
         if product.transpose_rhs {
@@ -196,10 +187,10 @@ impl Writer<'_> {
         self.finish(output, domain, product.clamp);
     }
 
-    fn mean(&mut self, mean: &Mean, name: &str, input: ValueId, output: ValueId) {
+    fn mean(&mut self, mean: &Mean, Site { name, inputs, output }: Site) {
         let full = Clamp::full(self.code_type(output));
         let axes: Vec<i64> = mean.axes.iter().map(|&i| axis(i)).collect();
-        let x = self.real(input);
+        let x = self.real(inputs[0]);
         let [target, reduced] = [self.begin(output, Domain::Real, full), self.tensor(output, "reduced")];
         // The other choice of axes than the output's, so that a Reshape follows: ONNX Runtime moves the transposes around its
         // convolutions across a ReduceMean, which sums in another order then, but not across a Reshape.
@@ -216,9 +207,9 @@ impl Writer<'_> {
         self.finish(output, Domain::Real, full);
     }
 
-    fn clamp(&mut self, range: Clamp, name: &str, input: ValueId, output: ValueId) {
+    fn clamp(&mut self, range: Clamp, Site { name, inputs, output }: Site) {
         let (domain, full) = (self.domain(), Clamp::full(self.code_type(output)));
-        let x = self.operand(input, domain);
+        let x = self.operand(inputs[0], domain);
         let target = self.begin(output, domain, full);
         match domain {
             Domain::Real => self.clamp_reals(output, name, range, &x, &target),
@@ -227,8 +218,8 @@ impl Writer<'_> {
         self.finish(output, domain, full);
     }
 
-    fn unary(&mut self, function: Function, name: &str, inputs: &[ValueId], output: ValueId) {
-        let full = Clamp::full(self.code_type(output));
+    fn unary(&mut self, function: Function, site: Site) {
+        let full = Clamp::full(self.code_type(site.output));
         let approximate = |how: &str| Some(Attribute::string("approximate", how));
         let (op_type, attribute) = match function {
             Function::Sigmoid => ("Sigmoid", None),
@@ -240,14 +231,14 @@ impl Writer<'_> {
             // Obstacles name every function that does not stand above.
             _ => return,
         };
-        self.operator(op_type, name, Domain::Real, inputs, output, full, |node| match attribute {
+        self.operator(op_type, site, Domain::Real, full, |node| match attribute {
             Some(attribute) => node.with(attribute),
             None => node,
         });
     }
 
     /// Codes that are the same for every sample: with a batch dimension of 1 where all readers stretch it, else of the batch.
-    fn constant_value(&mut self, codes: &Codes, name: &str, output: ValueId) {
+    fn constant_value(&mut self, codes: &Codes, Site { name, output, .. }: Site) {
         let (shape, code_type) = (self.shape(output), self.code_type(output));
         let dims: Vec<usize> = [1].into_iter().chain(shape.iter().copied()).collect();
         if self.is_stretched(output) {

@@ -264,6 +264,7 @@ impl Builder {
     }
 
     /// `padding` of the window is what is cut from the output.
+    #[expect(clippy::too_many_arguments, reason = "what a convolution has, and one thing more")]
     pub fn conv_transpose(
         &mut self,
         name: &str,

@@ -110,7 +110,7 @@ impl FakeQuantize {
     /// It has seen its range, so that all numbers of a model are finite once it is calibrated.
     fn without_calibration(format: IntegerFormat, min: f32, max: f32, source: RangeSource, device: &Device) -> Self {
         let mut quantizer = Self::new(format, RangeSign::Any, ObserverKind::MinMax, device).with_fixed_range(min, max);
-        quantizer.observer.observe(Tensor::<1>::from_floats([min, max], device));
+        quantizer.observer = Observer::of_known(min, max, device);
         quantizer.source = source;
         quantizer
     }

@@ -50,6 +50,12 @@ impl Observer {
         }
     }
 
+    /// An observer of a range that is known.
+    pub fn of_known(min: f32, max: f32, device: &Device) -> Self {
+        let state = |value| RunningState::new(Tensor::full([1], value, device));
+        Self { min: state(min), max: state(max), kind: ObserverKind::MinMax }
+    }
+
     /// Takes in one batch. The gradient is not affected.
     ///
     /// NaN makes the range NaN for good, on every device, so that calibration refuses it.

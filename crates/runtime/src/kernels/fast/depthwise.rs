@@ -91,7 +91,7 @@ impl Work for Run<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with<I: Instructions>(self, _instructions: I) {
+    fn with<I: Instructions>(self, instructions: I) {
         let conv = self.conv;
         let image = I::image(self.scratch);
         conv.frame.fill::<I>(0..conv.frame.framed()[0], self.x, image);
@@ -109,7 +109,7 @@ impl Work for Run<'_> {
                             sums[lane] = sums[lane].wrapping_add(I::number(codes[lane]) * i32::from(weights[lane]));
                         }
                     }
-                    let codes = conv.finish.codes(block, &sums);
+                    let codes = conv.finish.codes(instructions, block, &sums);
                     let to = &mut self.y[(oy * w_out + ox) * channels + first..];
                     match width {
                         LANES => to[..LANES].copy_from_slice(&codes),

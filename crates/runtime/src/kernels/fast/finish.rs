@@ -1,11 +1,11 @@
 //! From sums to codes: the requantization of a layer's channels, 16 at a time.
 //!
-//! Equal to [`Scaling::code`] for every sum. The f32 form rounds by adding `1.5 · 2^23`: the addition itself rounds ties to
-//! even and leaves the integer in the low bits, which is exact because the clamp comes first and keeps steps below `2^22`.
+//! Equal to [`Scaling::code`] for every sum. Plain code rounds f32 by adding `1.5 · 2^23`: the addition itself rounds ties to even
+//! and leaves the integer in the low bits, which is exact because the clamp comes first and keeps steps below `2^22`.
 
 use alloc::vec::Vec;
 
-use super::level::LANES;
+use super::level::{Instructions, LANES};
 use crate::{
     fixed_point::Multiplier,
     model::ValueInfo,
@@ -74,34 +74,36 @@ impl Finish {
 
     /// The codes of a block of sums.
     #[inline(always)]
-    pub(super) fn codes(&self, block: usize, sums: &[i32; LANES]) -> [i8; LANES] {
-        let mut codes = [0; LANES];
+    pub(super) fn codes<I: Instructions>(&self, instructions: I, block: usize, sums: &[i32; LANES]) -> [i8; LANES] {
         match &self.rounding {
             Rounding::Fp32 { multipliers, lowest, highest } => {
-                let (multipliers, shift) = (&multipliers[block], self.zero_point - MAGIC.to_bits() as i32);
-                for lane in 0..LANES {
-                    let steps = confined(sums[lane] as f32 * multipliers[lane], *lowest, *highest);
-                    codes[lane] = ((steps + MAGIC).to_bits() as i32).wrapping_add(shift) as i8;
-                }
+                instructions.fp32_codes(sums, &multipliers[block], [*lowest, *highest], self.zero_point)
             }
-            Rounding::Gemmlowp { multipliers, lowest, highest } => {
-                let Fixed { mantissa, left, right } = &multipliers[block];
-                for lane in 0..LANES {
-                    let wide = i64::from(sums[lane] << left[lane]) * i64::from(mantissa[lane]);
-                    let high = ((wide + (1 << 30)) >> 31) as i32;
-                    let mask = ((1u32 << right[lane]) - 1) as i32;
-                    let threshold = (mask >> 1) + i32::from(high < 0);
-                    let steps = (high >> right[lane]) + i32::from((high & mask) > threshold);
-                    codes[lane] = (steps.max(*lowest).min(*highest) + self.zero_point) as i8;
-                }
-            }
-            Rounding::Each(scaling) => {
-                for lane in 0..LANES {
-                    codes[lane] = scaling[block][lane].code(sums[lane].into(), self.zero_point, self.clamp) as i8;
-                }
-            }
+            Rounding::Gemmlowp { multipliers, lowest, highest } => instructions.apart(
+                #[inline(always)]
+                || self.gemmlowp_codes(&multipliers[block], [*lowest, *highest], sums),
+            ),
+            Rounding::Each(scaling) => self.codes_of_each(&scaling[block], sums),
+        }
+    }
+
+    #[inline(always)]
+    fn gemmlowp_codes(&self, Fixed { mantissa, left, right }: &Fixed, bounds: [i32; 2], sums: &[i32; LANES]) -> [i8; LANES] {
+        let mut codes = [0; LANES];
+        for lane in 0..LANES {
+            let wide = i64::from(sums[lane] << left[lane]) * i64::from(mantissa[lane]);
+            let high = ((wide + (1 << 30)) >> 31) as i32;
+            let mask = ((1u32 << right[lane]) - 1) as i32;
+            let threshold = (mask >> 1) + i32::from(high < 0);
+            let steps = (high >> right[lane]) + i32::from((high & mask) > threshold);
+            codes[lane] = (steps.max(bounds[0]).min(bounds[1]) + self.zero_point) as i8;
         }
         codes
+    }
+
+    #[inline(never)]
+    fn codes_of_each(&self, scaling: &[Scaling; LANES], sums: &[i32; LANES]) -> [i8; LANES] {
+        core::array::from_fn(|lane| scaling[lane].code(sums[lane].into(), self.zero_point, self.clamp) as i8)
     }
 
     /// Bytes that are allocated.

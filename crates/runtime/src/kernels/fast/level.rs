@@ -154,6 +154,12 @@ pub(super) trait Instructions: Copy {
     /// `a · b + c`, rounded once.
     fn fma(a: f32, b: f32, c: f32) -> f32;
 
+    /// Does work that is translated for these instructions as far as it is inlined, and is itself not inlined.
+    fn apart<R>(self, work: impl FnOnce() -> R) -> R;
+
+    /// `rne(f32(sum) · multiplier)`, confined to the integers `bounds` before the rounding, plus the zero point; an int8 code.
+    fn fp32_codes(self, sums: &[i32; LANES], multipliers: &[f32; LANES], bounds: [f32; 2], zero_point: i32) -> [i8; LANES];
+
     /// Packed weights of this form. Panics where they have another one.
     fn weights(blocks: &Blocks) -> &[Self::Weights];
 

@@ -1,6 +1,7 @@
 //! Sums of products in plain loops over int16 pairs, for processors without a form of their own.
 
 use super::{
+    finish::{confined, nearest},
     level::{Instructions, LANES, Patches},
     products::Blocks,
     scratch::Scratch,
@@ -30,6 +31,20 @@ impl Instructions for Portable {
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
         crate::fma::fma(a, b, c)
+    }
+
+    fn apart<R>(self, work: impl FnOnce() -> R) -> R {
+        work()
+    }
+
+    #[inline(always)]
+    fn fp32_codes(self, sums: &[i32; LANES], multipliers: &[f32; LANES], bounds: [f32; 2], zero_point: i32) -> [i8; LANES] {
+        let mut codes = [0; LANES];
+        for lane in 0..LANES {
+            let steps = confined(sums[lane] as f32 * multipliers[lane], bounds[0], bounds[1]);
+            codes[lane] = (nearest(steps) + zero_point) as i8;
+        }
+        codes
     }
 
     fn weights(blocks: &Blocks) -> &[Self::Weights] {

@@ -225,7 +225,7 @@ impl<Code: Copy, P: Patching> Section<'_, Code, P> {
         for (m, sums) in sums[..rows].iter().enumerate() {
             for (n, sums) in sums.iter().enumerate() {
                 let channel = (block + n) * LANES;
-                let codes = products.finish.codes(first + n, sums);
+                let codes = products.finish.codes(instructions, first + n, sums);
                 let to = &mut y[m * self.stride + self.index * products.channels + channel..];
                 match products.channels - channel {
                     LANES.. => to[..LANES].copy_from_slice(&codes),

@@ -9,8 +9,12 @@
 extern crate std;
 
 use core::arch::x86_64::{
-    __m256i, __m512i, _mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256,
-    _mm256_storeu_si256, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_si512,
+    __m128i, __m256, __m256i, __m512, __m512i, _mm_packs_epi16, _mm_storeu_si128, _mm256_add_epi32, _mm256_castsi256_si128,
+    _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_extracti128_si256, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_packs_epi32, _mm256_permute4x64_epi64, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_setzero_si256, _mm256_storeu_si256, _mm512_add_epi32, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtps_epi32,
+    _mm512_dpbusd_epi32, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_si512, _mm512_storeu_si512,
 };
 
 use super::{
@@ -87,6 +91,22 @@ impl Instructions for Avx2 {
         a.mul_add(b, c)
     }
 
+    fn apart<R>(self, work: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2,fma")]
+        #[inline(never)]
+        fn compiled<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        // SAFETY: `self` is made by `detect` alone, which has found the instructions.
+        unsafe { compiled(work) }
+    }
+
+    #[inline(always)]
+    fn fp32_codes(self, sums: &[i32; LANES], multipliers: &[f32; LANES], bounds: [f32; 2], zero_point: i32) -> [i8; LANES] {
+        // SAFETY: `self` is made by `detect` alone, which has found the instructions.
+        unsafe { fp32_codes_avx2(sums, multipliers, bounds, zero_point) }
+    }
+
     fn weights(blocks: &Blocks) -> &[Self::Weights] {
         blocks.words()
     }
@@ -128,6 +148,22 @@ impl Instructions for Avx512 {
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
+    }
+
+    fn apart<R>(self, work: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+        #[inline(never)]
+        fn compiled<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        // SAFETY: `self` is made by `detect` alone, which has found the instructions.
+        unsafe { compiled(work) }
+    }
+
+    #[inline(always)]
+    fn fp32_codes(self, sums: &[i32; LANES], multipliers: &[f32; LANES], bounds: [f32; 2], zero_point: i32) -> [i8; LANES] {
+        // SAFETY: `self` is made by `detect` alone, which has found the instructions.
+        unsafe { fp32_codes_avx512(sums, multipliers, bounds, zero_point) }
     }
 
     fn weights(blocks: &Blocks) -> &[Self::Weights] {
@@ -256,6 +292,36 @@ fn sums_avx2<const M: usize, const N: usize>(
     stored
 }
 
+/// Conversions round to nearest, ties to even, as Rust has the processor set up.
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn fp32_codes_avx512(
+    sums: &[i32; LANES],
+    multipliers: &[f32; LANES],
+    [lowest, highest]: [f32; 2],
+    zero_point: i32,
+) -> [i8; LANES] {
+    let steps = _mm512_mul_ps(_mm512_cvtepi32_ps(load_i32x16(sums)), load_f32x16(multipliers));
+    let steps = _mm512_min_ps(_mm512_max_ps(steps, _mm512_set1_ps(lowest)), _mm512_set1_ps(highest));
+    let codes = _mm512_add_epi32(_mm512_cvtps_epi32(steps), _mm512_set1_epi32(zero_point));
+    store_i8x16(_mm512_cvtepi32_epi8(codes))
+}
+
+/// As [`fp32_codes_avx512`].
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn fp32_codes_avx2(sums: &[i32; LANES], multipliers: &[f32; LANES], [lowest, highest]: [f32; 2], zero_point: i32) -> [i8; LANES] {
+    let mut halves = [_mm256_setzero_si256(); 2];
+    for (half, (sums, multipliers)) in halves.iter_mut().zip(sums.as_chunks().0.iter().zip(multipliers.as_chunks().0)) {
+        let steps = _mm256_mul_ps(_mm256_cvtepi32_ps(load_i32x8(sums)), load_f32x8(multipliers));
+        let steps = _mm256_min_ps(_mm256_max_ps(steps, _mm256_set1_ps(lowest)), _mm256_set1_ps(highest));
+        *half = _mm256_add_epi32(_mm256_cvtps_epi32(steps), _mm256_set1_epi32(zero_point));
+    }
+    // Packing takes quarters from either half in turn; codes lie within int8, so that nothing saturates.
+    let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(halves[0], halves[1]));
+    store_i8x16(_mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words)))
+}
+
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn load_i8x64(from: &[i8; 64]) -> __m512i {
@@ -296,4 +362,27 @@ fn load_i32x8(from: &[i32; 8]) -> __m256i {
 fn store_i32x8(to: &mut [i32; 8], vector: __m256i) {
     // SAFETY: the array is 32 bytes that may be written, and the store asks for no alignment.
     unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), vector) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load_f32x16(from: &[f32; 16]) -> __m512 {
+    // SAFETY: the array is 64 bytes that may be read, and the load asks for no alignment.
+    unsafe { _mm512_loadu_ps(from.as_ptr()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_f32x8(from: &[f32; 8]) -> __m256 {
+    // SAFETY: the array is 32 bytes that may be read, and the load asks for no alignment.
+    unsafe { _mm256_loadu_ps(from.as_ptr()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store_i8x16(vector: __m128i) -> [i8; 16] {
+    let mut codes = [0; 16];
+    // SAFETY: the array is 16 bytes that may be written, and the store asks for no alignment.
+    unsafe { _mm_storeu_si128(codes.as_mut_ptr().cast(), vector) };
+    codes
 }

@@ -1,19 +1,10 @@
 //! 2-D convolution: `acc = b + Σ w · (q − z_in)`, brought to the output by its rule.
 
-use super::{Operand, Output, image, real_sum, tap};
-use crate::{
-    op::Conv2d,
-    rules::Rules,
-    sum_rule::{SumRule, scalings},
-};
+use super::{Operand, Output, image, tap};
+use crate::{op::Conv2d, requantize::Scaling};
 
 /// `y` is `[c_out, h_out, w_out]`. Padding contributes real 0, that is nothing.
-pub(super) fn conv2d(rules: Rules, op: &Conv2d, x: Operand, y: &mut Output) {
-    let rule = SumRule::conv2d(rules, op, x.info.code_type);
-    if rule == SumRule::RealSum {
-        return real_sum::conv2d(op, x, y);
-    }
-    let scalings = scalings(rule, &op.weights, x.info, y.info);
+pub(super) fn conv2d(scalings: &[Scaling], op: &Conv2d, x: Operand, y: &mut Output) {
     let ([_, h, w], [_, h_out, w_out]) = (image(x.info), image(y.info));
     let ([k_h, k_w], [top, left, ..]) = (op.kernel, op.padding);
     let (c_in_group, c_out_group) = (op.c_in / op.groups, op.c_out / op.groups);

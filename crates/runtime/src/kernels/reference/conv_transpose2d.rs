@@ -1,11 +1,7 @@
 //! 2-D transposed convolution (Q55): the sum over the inputs whose kernels lie over an output, brought to the output by its rule.
 
-use super::{Operand, Output, image, real_sum};
-use crate::{
-    op::ConvTranspose2d,
-    rules::Rules,
-    sum_rule::{SumRule, scalings},
-};
+use super::{Operand, Output, image};
+use crate::{op::ConvTranspose2d, requantize::Scaling};
 
 /// The input coordinate that a kernel tap spreads to an output coordinate, or `None` where there is none.
 pub(super) fn source(output: usize, stride: usize, offset: usize, dilation: usize, before: usize, size: usize) -> Option<usize> {
@@ -14,15 +10,10 @@ pub(super) fn source(output: usize, stride: usize, offset: usize, dilation: usiz
 }
 
 /// `y` is `[c_out, h_out, w_out]`.
-pub(super) fn conv_transpose2d(rules: Rules, op: &ConvTranspose2d, x: Operand, y: &mut Output) {
-    let rule = SumRule::conv_transpose2d(rules, x.info.code_type);
-    if rule == SumRule::RealSum {
-        return real_sum::conv_transpose2d(op, x, y);
-    }
+pub(super) fn conv_transpose2d(scalings: &[Scaling], op: &ConvTranspose2d, x: Operand, y: &mut Output) {
     let ([_, h, w], [_, h_out, w_out]) = (image(x.info), image(y.info));
     let ([k_h, k_w], [top, left, ..]) = (op.kernel, op.padding);
     let (c_in_group, c_out_group) = (op.c_in / op.groups, op.c_out / op.groups);
-    let scalings = scalings(rule, &op.weights, x.info, y.info);
     for (c_out, scaling) in scalings.iter().enumerate() {
         let first_channel = c_out / c_out_group * c_in_group;
         for oy in 0..h_out {

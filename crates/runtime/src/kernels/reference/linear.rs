@@ -1,19 +1,10 @@
 //! Fully connected layer: as convolution, on the last axis.
 
-use super::{Operand, Output, real_sum};
-use crate::{
-    op::Linear,
-    rules::Rules,
-    sum_rule::{SumRule, scalings},
-};
+use super::{Operand, Output};
+use crate::{op::Linear, requantize::Scaling};
 
 /// `x` is `[.., d_input]`, `y` is `[.., d_output]`.
-pub(super) fn linear(rules: Rules, op: &Linear, x: Operand, y: &mut Output) {
-    let rule = SumRule::linear(rules, op, x.info.code_type);
-    if rule == SumRule::RealSum {
-        return real_sum::linear(op, x, y);
-    }
-    let scalings = scalings(rule, &op.weights, x.info, y.info);
+pub(super) fn linear(scalings: &[Scaling], op: &Linear, x: Operand, y: &mut Output) {
     for row in 0..x.codes.len() / op.d_input {
         for (o, scaling) in scalings.iter().enumerate() {
             let mut acc = op.weights.bias[o];

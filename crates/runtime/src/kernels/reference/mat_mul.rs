@@ -1,7 +1,7 @@
 //! Products of two activations, each with a zero point of its own: `acc = Σ (a − z_a) · (b − z_b)` (Q49).
 
-use super::{Operand, Output, real_sum};
-use crate::{op::MatMul, requantize::Scaling, rules::Rules, sum_rule::SumRule};
+use super::{Operand, Output};
+use crate::{op::MatMul, requantize::Scaling};
 
 /// Rows, terms and columns of each product of a validated node.
 pub(super) fn sides(lhs: &Operand, y: &Output) -> [usize; 3] {
@@ -17,13 +17,8 @@ pub(super) fn position(op: MatMul, k: usize, n: usize, [_, terms, columns]: [usi
 }
 
 /// `lhs` is `[.., m, k]`, `rhs` `[.., k, n]` or `[.., n, k]`, `y` `[.., m, n]`.
-pub(super) fn mat_mul(rules: Rules, op: MatMul, lhs: Operand, rhs: Operand, y: &mut Output) {
-    let rule = SumRule::mat_mul(rules, lhs.info.code_type, rhs.info);
-    if rule == SumRule::RealSum {
-        return real_sum::mat_mul(op, lhs, rhs, y);
-    }
+pub(super) fn mat_mul(scaling: Scaling, op: MatMul, lhs: Operand, rhs: Operand, y: &mut Output) {
     let sides @ [rows, terms, columns] = sides(&lhs, y);
-    let scaling = Scaling::new(rule, lhs.info.qparams.scale, rhs.info.qparams.scale, y.info.qparams.scale);
     for at in 0..y.codes.len() {
         let (matrix, row, column) = (at / (rows * columns), at / columns % rows, at % columns);
         let acc = (0..terms)

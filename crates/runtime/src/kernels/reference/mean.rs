@@ -59,18 +59,15 @@ impl AxesPlace {
     }
 }
 
-/// The inputs of every mean: their indices, in order, for each element of the output.
-fn groups(op: &Mean, input: &[usize]) -> Vec<Vec<usize>> {
+/// Where the inputs of the means stand: the first one of each mean, and the distances of all from the first.
+fn places(op: &Mean, input: &[usize]) -> [Vec<usize>; 2] {
     let strides = strides(input);
     let kept: Vec<usize> = (0..input.len()).filter(|axis| !op.axes.contains(axis)).collect();
-    let sizes = |axes: &[usize]| -> Vec<usize> { axes.iter().map(|&axis| input[axis]).collect() };
-    let (outer, inner) = (sizes(&kept), sizes(&op.axes));
-    let at = |axes: &[usize], sizes: &[usize], flat| offset(flat, sizes, |i, coordinate| coordinate * strides[axes[i]]);
-    let group = |index| {
-        let first = at(&kept, &outer, index);
-        (0..inner.iter().product()).map(|element| first + at(&op.axes, &inner, element)).collect()
-    };
-    (0..outer.iter().product()).map(group).collect()
+    [&kept, &op.axes].map(|axes| {
+        let sizes: Vec<usize> = axes.iter().map(|&axis| input[axis]).collect();
+        let at = |flat| offset(flat, &sizes, |i, coordinate| coordinate * strides[axes[i]]);
+        (0..sizes.iter().product()).map(at).collect()
+    })
 }
 
 /// Contiguous numbers that begin `position` places after an aligned one: four running sums from the first aligned place on, with
@@ -130,8 +127,12 @@ pub(crate) fn multiplier(x: &ValueInfo, y: &ValueInfo, count: usize) -> Multipli
 }
 
 /// The constants of one mean, made from the scales once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct MeanPlan {
+    /// The first input of each mean.
+    firsts: Vec<usize>,
+    /// Distances of a mean's inputs from its first.
+    distances: Vec<usize>,
     rule: Rule,
     zero_point: i32,
     clamp: Clamp,
@@ -160,22 +161,24 @@ impl MeanPlan {
             }
             _ => Rule::Gemmlowp(multiplier(x, y, count)),
         };
-        Self { rule, zero_point: y.qparams.zero_point, clamp: Clamp::full(y.code_type) }
+        let [firsts, distances] = places(op, &x.shape);
+        Self { firsts, distances, rule, zero_point: y.qparams.zero_point, clamp: Clamp::full(y.code_type) }
     }
 
-    /// The code of the mean of these inputs, which is the output's element `index`.
-    fn code(&self, x: Operand, group: &[usize], index: usize) -> i32 {
+    /// The code of the mean that is the output's element `index`.
+    fn code(&self, x: Operand, index: usize) -> i32 {
+        let places = self.distances.iter().map(|distance| self.firsts[index] + distance);
         match self.rule {
             Rule::Real(place, [from, to]) => {
-                let reals: Vec<f32> = group.iter().map(|&at| dequantize(x.codes.at(at), from)).collect();
+                let reals: Vec<f32> = places.map(|at| dequantize(x.codes.at(at), from)).collect();
                 code_of_steps(mean_of_reals(place, &reals, index) / to.scale, to.zero_point, self.clamp)
             }
             Rule::Raw { factor, offset } => {
-                let sum: i32 = group.iter().map(|&at| x.codes.at(at)).sum();
+                let sum: i32 = places.map(|at| x.codes.at(at)).sum();
                 round_half_even_f32((sum as f32 * factor + offset).clamp(-128.0, 127.0)) as i32
             }
             Rule::Gemmlowp(multiplier) => {
-                let sum: i64 = group.iter().map(|&at| i64::from(x.centred(at))).sum();
+                let sum: i64 = places.map(|at| i64::from(x.centred(at))).sum();
                 let scaled = multiplier.scale(sum).saturating_add(self.zero_point);
                 scaled.clamp(self.clamp.min.into(), self.clamp.max.into())
             }
@@ -184,9 +187,9 @@ impl MeanPlan {
 }
 
 /// One mean for each element of `y`.
-pub(super) fn mean(plan: &MeanPlan, op: &Mean, x: Operand, y: &mut Output) {
-    for (index, group) in groups(op, &x.info.shape).into_iter().enumerate() {
-        y.codes.set(index, plan.code(x, &group, index));
+pub(super) fn mean(plan: &MeanPlan, x: Operand, y: &mut Output) {
+    for index in 0..y.codes.len() {
+        y.codes.set(index, plan.code(x, index));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The meaning of every operation, in plain loops that are never optimized; faster code is judged against them.
 //!
-//! One file a family; each states its rules for every runtime that it knows. Multipliers are made anew in every call. The model
-//! has passed [`IntegerModel::validate`](crate::IntegerModel::validate), so shapes agree and no sum overflows.
+//! One file a family; each states its rules for every runtime that it knows. Multipliers are made once a node, by [`prepare`]. The
+//! model has passed [`IntegerModel::validate`](crate::IntegerModel::validate), so shapes agree and no sum overflows.
 
 pub(crate) mod add;
 mod conv2d;
@@ -31,7 +31,9 @@ use crate::{
     codes::{CodesMut, CodesRef},
     model::ValueInfo,
     op::Op,
+    requantize::Scaling,
     rules::Rules,
+    sum_rule::SumRule,
 };
 
 /// One sample's codes and their meaning.
@@ -66,8 +68,12 @@ fn tap(output: usize, stride: usize, offset: usize, dilation: usize, before: usi
 
 /// What a node's scales become before execution: multipliers, mostly of integers. Under the rules of the `Gemmlowp` contract a run
 /// with it computes with integers alone.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Prepared {
+    /// Of every output channel of a layer with weights, or of all products of two activations.
+    Layer(Vec<Scaling>),
+    /// A sum of real numbers, which has no multiplier.
+    RealSum,
     /// Of an addition or subtraction.
     Sum(AddPlan),
     /// Of a multiplication.
@@ -80,13 +86,21 @@ pub(crate) enum Prepared {
     Softmax(SoftmaxPlan),
     /// Of a requantization.
     Requantize(RequantizePlan),
-    /// The operation has no scales, or makes its multipliers as it runs.
+    /// The operation has no multiplier.
     Nothing,
 }
 
 /// Prepares one node; the rules have the operation, as [`supports`](super::supports) says.
 pub(crate) fn prepare(rules: Rules, op: &Op, inputs: &[&ValueInfo], y: &ValueInfo) -> Prepared {
+    let layer = |rule: SumRule, scales: &[f32]| {
+        let scaling = |&s_w: &f32| Scaling::new(rule, inputs[0].qparams.scale, s_w, y.qparams.scale);
+        if rule == SumRule::RealSum { Prepared::RealSum } else { Prepared::Layer(scales.iter().map(scaling).collect()) }
+    };
     match (op, inputs) {
+        (Op::Conv2d(op), &[x]) => layer(SumRule::conv2d(rules, op, x.code_type), &op.weights.scale),
+        (Op::ConvTranspose2d(op), &[x]) => layer(SumRule::conv_transpose2d(rules, x.code_type), &op.weights.scale),
+        (Op::Linear(op), &[x]) => layer(SumRule::linear(rules, op, x.code_type), &op.weights.scale),
+        (Op::MatMul(_), &[a, b]) => layer(SumRule::mat_mul(rules, a.code_type, b), &[b.qparams.scale]),
         (Op::Add(op), &[a, b]) => Prepared::Sum(AddPlan::new(rules, Sign::Plus, op.clamp, a, b, y)),
         (Op::Sub(op), &[a, b]) => Prepared::Sum(AddPlan::new(rules, Sign::Minus, op.clamp, a, b, y)),
         (Op::Mul(op), &[a, b]) => Prepared::Product(MulPlan::new(rules, op.clamp, a, b, y)),
@@ -103,14 +117,18 @@ pub(crate) fn run(prepared: &Prepared, rules: Rules, op: &Op, inputs: &[Operand]
     match (op, prepared) {
         (Op::Add(_) | Op::Sub(_), Prepared::Sum(plan)) => add::add(plan, inputs[0], inputs[1], y),
         (Op::Mul(_), Prepared::Product(plan)) => mul::mul(plan, inputs[0], inputs[1], y),
-        (Op::Mean(op), Prepared::Mean(plan)) => mean::mean(plan, op, inputs[0], y),
+        (Op::Mean(_), Prepared::Mean(plan)) => mean::mean(plan, inputs[0], y),
         (Op::Unary(op), Prepared::Unary(plan)) => unary::unary(plan, op, inputs[0], y),
         (Op::Softmax(op), Prepared::Softmax(plan)) => softmax::softmax(plan, op, inputs[0], y),
         (Op::Requantize, Prepared::Requantize(plan)) => requantize::requantize(plan, inputs[0], y),
-        (Op::Conv2d(op), _) => conv2d::conv2d(rules, op, inputs[0], y),
-        (Op::Linear(op), _) => linear::linear(rules, op, inputs[0], y),
-        (Op::ConvTranspose2d(op), _) => conv_transpose2d::conv_transpose2d(rules, op, inputs[0], y),
-        (Op::MatMul(op), _) => mat_mul::mat_mul(rules, *op, inputs[0], inputs[1], y),
+        (Op::Conv2d(op), Prepared::Layer(scalings)) => conv2d::conv2d(scalings, op, inputs[0], y),
+        (Op::Conv2d(op), Prepared::RealSum) => real_sum::conv2d(op, inputs[0], y),
+        (Op::ConvTranspose2d(op), Prepared::Layer(scalings)) => conv_transpose2d::conv_transpose2d(scalings, op, inputs[0], y),
+        (Op::ConvTranspose2d(op), Prepared::RealSum) => real_sum::conv_transpose2d(op, inputs[0], y),
+        (Op::Linear(op), Prepared::Layer(scalings)) => linear::linear(scalings, op, inputs[0], y),
+        (Op::Linear(op), Prepared::RealSum) => real_sum::linear(op, inputs[0], y),
+        (Op::MatMul(op), Prepared::Layer(scalings)) => mat_mul::mat_mul(scalings[0], *op, inputs[0], inputs[1], y),
+        (Op::MatMul(op), Prepared::RealSum) => real_sum::mat_mul(*op, inputs[0], inputs[1], y),
         (Op::MaxPool2d(op), _) => pool::max_pool2d(op, inputs[0], y),
         (Op::AvgPool2d(op), _) => pool::avg_pool2d(rules, op, inputs[0], y),
         (Op::Concat(op), _) => movement::concat(*op, inputs, y),
@@ -122,7 +140,7 @@ pub(crate) fn run(prepared: &Prepared, rules: Rules, op: &Op, inputs: &[Operand]
         (Op::ResizeNearest(op), _) => movement::resize_nearest(*op, inputs[0], y),
         (Op::Gather(op), _) => movement::gather(op, inputs[0], y),
         (Op::Constant(codes), _) => movement::constant(codes.view(), y),
-        (other, _) => unreachable!("{} passed validation without a kernel", other.kind()),
+        (other, _) => unreachable!("{} runs with what was prepared for another operation", other.kind()),
     }
 }
 
