@@ -5,9 +5,11 @@
 //! | `LAYER.weight` | QFloat: 8-bit codes, one to a byte, then the f32 scales of blocks or of the tensor | Burn's, of the layer |
 //! | `LAYER.bias` | F32: `f32(s_in · s_w[c]) · b`, rounded once | `[c_out]` |
 //!
-//! A weight dequantizes to `s_w[c] · code`, one f32 product, in whatever backend runs the module; activations are floats there. What
-//! integers need besides is one JSON text under the key `qat` of the metadata: the rules, each activation's scale and zero point,
-//! and the bits of each weight.
+//! A weight dequantizes to `s_w[c] · code`, one f32 product, in whatever backend runs the module; activations are floats there.
+//! Burn's flex backend quantizes the blocks of a weight anew wherever a layer reshapes it, as `Linear` does for matrices; scores
+//! then differ a little from those of the dequantized module, except where weights have one scale. What integers need besides is
+//! one JSON text under the key `qat` of the metadata: the rules, each activation's scale and zero point, and the bits of each
+//! weight.
 //!
 //! The module that loads the file has a bias in every convolution and linear layer, and no batch norm, which is folded into them.
 //! Parameters that belong to no layer are not in the file. Convolutions of one dimension are told by the reshape that gave their
