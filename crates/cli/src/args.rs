@@ -204,7 +204,7 @@ pub struct Check {
 }
 
 /// `--format` in the help.
-const FORMAT_HELP: &str = "File format: onnx, onnx-qop, tflite, safetensors, encodings, c or rust";
+const FORMAT_HELP: &str = "File format: onnx, onnx-qop, tflite, safetensors, burnpack, encodings, c or rust";
 
 /// `--target` of `export` in the help.
 const TARGET_HELP: &str = "Runtime the file is for: onnx, tflite, tflm or rust [default: the format's own]";
@@ -285,7 +285,7 @@ fn contract(text: &str) -> Result<Contract, Domain> {
 }
 
 fn format(text: &str) -> Result<Format, Domain> {
-    named(&Format::NAMES, text).ok_or(Domain("onnx, onnx-qop, tflite, safetensors, encodings, c or rust"))
+    named(&Format::NAMES, text).ok_or(Domain("onnx, onnx-qop, tflite, safetensors, burnpack, encodings, c or rust"))
 }
 
 fn target(text: &str) -> Result<Target, Domain> {

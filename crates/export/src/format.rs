@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use qat_runtime::IntegerModel;
 
 use crate::{
+    burnpack::{burnpack_obstacles, write_burnpack},
     c::{COptions, c_obstacles, write_c},
     encodings::{EncodingsOptions, encodings_obstacles, write_encodings},
     error::ExportError,
@@ -27,6 +28,8 @@ pub enum Format {
     Tflite,
     /// The integer checkpoint.
     Safetensors,
+    /// Burn's own record, with quantized weights.
+    Burnpack,
     /// Every number of the model as JSON.
     Encodings,
     /// C99 source.
@@ -37,11 +40,12 @@ pub enum Format {
 
 impl Format {
     /// All formats, by the names that the command line uses.
-    pub const NAMES: [(&'static str, Self); 7] = [
+    pub const NAMES: [(&'static str, Self); 8] = [
         ("onnx", Self::Onnx),
         ("onnx-qop", Self::OnnxQop),
         ("tflite", Self::Tflite),
         ("safetensors", Self::Safetensors),
+        ("burnpack", Self::Burnpack),
         ("encodings", Self::Encodings),
         ("c", Self::C),
         ("rust", Self::Rust),
@@ -54,6 +58,7 @@ impl Format {
             Self::OnnxQop => "onnx-qop",
             Self::Tflite => "tflite",
             Self::Safetensors => "safetensors",
+            Self::Burnpack => "burnpack",
             Self::Encodings => "encodings",
             Self::C => "c",
             Self::Rust => "rust",
@@ -67,7 +72,7 @@ impl Format {
             Self::Onnx | Self::OnnxQop => &[Target::Onnx],
             Self::Tflite => &[Target::Tflite, Target::Tflm],
             Self::C | Self::Rust => &[Target::Rust, Target::Tflm],
-            Self::Safetensors | Self::Encodings => &[],
+            Self::Safetensors | Self::Burnpack | Self::Encodings => &[],
         }
     }
 
@@ -81,6 +86,7 @@ impl Format {
         match self {
             Self::Onnx | Self::OnnxQop => Ok(onnx::obstacles(model, &self.onnx())),
             Self::Tflite => tflite_obstacles(model, &TfliteOptions::default()),
+            Self::Burnpack => Ok(burnpack_obstacles(model)),
             Self::Encodings => Ok(encodings_obstacles(model)),
             Self::C => Ok(c_obstacles(model)),
             Self::Rust => Ok(rust_obstacles(model)),
@@ -98,6 +104,7 @@ impl Format {
             Self::Onnx | Self::OnnxQop => write_onnx(model, &self.onnx(), path)?,
             Self::Tflite => write_tflite(model, &TfliteOptions::default(), path)?,
             Self::Safetensors => write_safetensors(model, path)?,
+            Self::Burnpack => write_burnpack(model, path)?,
             Self::Encodings => write_encodings(model, &EncodingsOptions::default(), path)?,
             Self::Rust => write_rust(model, path)?,
             Self::C => return write_c(model, &COptions::default(), path),

@@ -3,6 +3,7 @@
 //! [`convert`] turns a calibrated [`qat::QatModel`] into a [`qat_runtime::IntegerModel`]; every writer takes the integer model alone
 //! and none looks back at the trained one.
 
+mod burnpack;
 mod c;
 mod check;
 mod convert;
@@ -22,6 +23,7 @@ mod target;
 mod tflite;
 pub mod verify;
 
+pub use burnpack::{burnpack_obstacles, to_burnpack, write_burnpack};
 pub use c::{COptions, CProgram, c_obstacles, to_c, write_c};
 pub use check::{CheckError, check, check_integers};
 pub use convert::{ConvertError, convert};

@@ -21,7 +21,7 @@ use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Distribution, Int, Tensor, s};
 use qat::{IntegerFormat, Mode, QConfig, QatModel};
 use qat_export::verify::{Parity, integer_codes};
-use qat_export::{Target, check, convert};
+use qat_export::{CheckError, Target, check, convert};
 use qat_runtime::{Codes, Op};
 
 #[derive(Module, Debug)]
@@ -83,9 +83,11 @@ struct Tolerance {
 }
 
 /// One rounded operation whose rule is the mathematics.
-const PRODUCT: Tolerance = Tolerance { difference: 1, share: 0.5 };
+const PRODUCT: Tolerance = Tolerance { difference: 1, share: 2.0 };
 /// One operation that runtimes round in their own way.
 const ROUNDED: Tolerance = Tolerance { difference: 1, share: 13.0 };
+/// A mean: where gemmlowp's second rounding halves, every second result of the first is a tie.
+const AVERAGED: Tolerance = Tolerance { difference: 1, share: 30.0 };
 /// Codes that are moved.
 const MOVED: Tolerance = Tolerance { difference: 0, share: 0.0 };
 /// Several operations, the later ones on the differences of the earlier.
@@ -98,28 +100,31 @@ fn compare<const I: usize, const O: usize>(
     tolerance: Tolerance,
     shape: [usize; I],
     forward: impl Fn(&Parts, Tensor<I>) -> Tensor<O>,
-) {
+) -> Result<(), String> {
     let device = Device::flex();
     let module = parts(&device);
     let mut batch_shape = shape;
     batch_shape[0] = SAMPLES;
     let batch = Tensor::<I>::random(batch_shape, Distribution::Uniform(-2.0, 2.0), &device);
     let prepared = QatModel::prepare(&module, shape, config, forward).unwrap();
-    let obstacles = check(&prepared, target);
+    // What the file formats cannot hold is another matter.
+    let is_of_conversion = |error: &CheckError| !matches!(error, CheckError::Format { .. });
+    let obstacles: Vec<CheckError> = check(&prepared, target).into_iter().filter(is_of_conversion).collect();
+    let what = format!("{name} for {}", target.name());
+    let claim = |holds: bool, found: String| if holds { Ok(()) } else { Err(format!("{what}: {found}")) };
     let model = prepared.with_mode(Mode::Observe);
     model.forward::<I, O>(batch.clone());
     let model = model.calibrated().unwrap();
     let integers = match convert(&model, target) {
         Ok(integers) => integers,
         Err(error) => {
-            assert!(!obstacles.is_empty(), "{name} for {}: {error} was not among the obstacles", target.name());
-            println!("{name} for {}: {error}", target.name());
-            assert!(refused(name, target, config), "{name} for {}: {error}", target.name());
-            return;
+            println!("{what}: {error}");
+            claim(!obstacles.is_empty(), format!("{error} was not among the obstacles"))?;
+            return claim(refused(name, target, config), error.to_string());
         }
     };
-    assert!(obstacles.is_empty(), "{name} for {}: {obstacles:?}", target.name());
-    assert!(!refused(name, target, config), "{name} for {} converts", target.name());
+    claim(obstacles.is_empty(), format!("{obstacles:?}"))?;
+    claim(!refused(name, target, config), "it converts".into())?;
     let samples: Vec<f32> = batch.to_data().iter().collect();
     let codes = integer_codes(&integers, &integers.quantize_input(&samples)).unwrap();
     let scores: Vec<f32> = model.forward::<I, O>(batch).into_data().iter().collect();
@@ -130,17 +135,15 @@ fn compare<const I: usize, const O: usize>(
         (false, _) | (true, 0) => tolerance,
         (true, difference) => Tolerance { difference: 48 * difference, share: 100.0 },
     };
-    println!(
-        "{name} for {}: {share:.2} % of {} codes differ, by at most {}",
-        target.name(),
-        parity.codes,
-        parity.largest_difference
-    );
-    assert!(
-        parity.largest_difference <= tolerance.difference && share <= tolerance.share,
-        "{name} for {}: {parity:?}",
-        target.name()
-    );
+    println!("{what}: {share:.2} % of {} codes differ, by at most {}", parity.codes, parity.largest_difference);
+    claim(parity.largest_difference <= tolerance.difference && share <= tolerance.share, format!("{share:.2} %, {parity:?}"))
+}
+
+/// Runs all cases that `chosen` takes, and names each failure.
+fn run_all(target: Target, config: &QConfig, chosen: impl Fn(&str) -> bool) {
+    let failures: Vec<String> =
+        cases().into_iter().filter(|(name, _)| chosen(name)).filter_map(|(_, run)| run(target, config).err()).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// What a target's rules have not.
@@ -155,7 +158,7 @@ fn refused(name: &str, target: Target, config: &QConfig) -> bool {
     }
 }
 
-type Case = (&'static str, Box<dyn Fn(Target, &QConfig)>);
+type Case = (&'static str, Box<dyn Fn(Target, &QConfig) -> Result<(), String>>);
 
 fn cases() -> Vec<Case> {
     fn case<const I: usize, const O: usize>(
@@ -204,15 +207,15 @@ fn cases() -> Vec<Case> {
             let halves = x.clone().chunk(2, 1);
             Tensor::cat(vec![halves[1].clone(), x, halves[0].clone()], 1)
         }),
-        case("mean", ROUNDED, [1, 4, 3, 5], |_, x: Tensor<4>| x.mean_dims(&[2, 3]).squeeze_dims::<2>(&[2, 3])),
-        case("mean over axes apart", ROUNDED, [1, 4, 3, 5], |_, x: Tensor<4>| x.mean_dims(&[1, 3]).squeeze_dims::<2>(&[1, 3])),
+        case("mean", AVERAGED, [1, 4, 3, 5], |_, x: Tensor<4>| x.mean_dims(&[2, 3]).squeeze_dims::<2>(&[2, 3])),
+        case("mean over axes apart", AVERAGED, [1, 4, 3, 5], |_, x: Tensor<4>| x.mean_dims(&[1, 3]).squeeze_dims::<2>(&[1, 3])),
         case("average", SEVERAL, [1, 4, 6, 6], |_, x: Tensor<4>| {
             avg_pool2d(x, AvgPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]).with_count_include_pad(true))
         }),
         case("average without padding", SEVERAL, [1, 4, 6, 6], |_, x: Tensor<4>| {
             avg_pool2d(x, AvgPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]).with_count_include_pad(false))
         }),
-        case("average of an image", ROUNDED, [1, 4, 6, 6], |_, x: Tensor<4>| adaptive_avg_pool2d(x, [1, 1])),
+        case("average of an image", AVERAGED, [1, 4, 6, 6], |_, x: Tensor<4>| adaptive_avg_pool2d(x, [1, 1])),
         case("matmul and relu", ROUNDED, [1, 3, 5, 4], |_, x: Tensor<4>| relu(x.clone().matmul(x.swap_dims(2, 3)))),
         case("clamp", MOVED, [1, 4], |_, x: Tensor<2>| relu(x.clamp_max(1.3).reshape([-1, 2, 2]))),
         case("sigmoid", ROUNDED, [1, 4], |_, x: Tensor<2>| sigmoid(x)),
@@ -241,41 +244,31 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn for_onnx() {
-    for (_, run) in cases() {
-        run(Target::Onnx, &QConfig::int8());
-    }
+    run_all(Target::Onnx, &QConfig::int8(), |_| true);
 }
 
 #[test]
 fn for_tflite() {
-    for (_, run) in cases() {
-        run(Target::Tflite, &QConfig::int8());
-    }
+    run_all(Target::Tflite, &QConfig::int8(), |_| true);
 }
 
 #[test]
 fn for_tflite_micro() {
-    for (_, run) in cases() {
-        run(Target::Tflm, &QConfig::int8());
-    }
+    run_all(Target::Tflm, &QConfig::int8(), |_| true);
 }
 
 #[test]
 fn with_activations_of_sixteen_bits() {
-    for (_, run) in cases() {
-        run(Target::Tflite, &QConfig::w8a16());
-        run(Target::Tflm, &QConfig::w8a16());
+    for target in [Target::Tflite, Target::Tflm] {
+        run_all(target, &QConfig::w8a16(), |_| true);
     }
 }
 
 #[test]
 fn with_weights_of_fewer_bits() {
-    for (name, run) in cases() {
-        if ["conv1d", "conv2d", "depthwise", "transposed", "linear", "linear on rows", "lstm"].contains(&name) {
-            run(Target::Onnx, &QConfig::w4a8());
-            run(Target::Onnx, &QConfig::w2a8());
-            run(Target::Onnx, &QConfig::int8_per_tensor());
-        }
+    let weighted = ["conv1d", "conv2d", "depthwise", "transposed", "linear", "linear on rows", "lstm"];
+    for config in [QConfig::w4a8(), QConfig::w2a8(), QConfig::int8_per_tensor()] {
+        run_all(Target::Onnx, &config, |name| weighted.contains(&name));
     }
 }
 
