@@ -258,9 +258,10 @@ impl Kernel {
             Self::Conv2d(conv) => conv.allocated(),
             Self::Depthwise(conv) => conv.allocated(),
             Self::Linear(linear) => linear.allocated(),
+            Self::Binary(binary) => binary.allocated(),
             Self::Table(_) => 256,
             Self::Moves { moves, .. } => moves.capacity() * size_of::<Strided>(),
-            Self::Add(_) | Self::Binary(_) | Self::MatMul(_) | Self::MaxPool2d(_) | Self::AvgPool2d(_) | Self::Clamp { .. } => 0,
+            Self::Add(_) | Self::MatMul(_) | Self::MaxPool2d(_) | Self::AvgPool2d(_) | Self::Clamp { .. } => 0,
         }
     }
 
