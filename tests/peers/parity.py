@@ -246,7 +246,7 @@ def main():
 
     shared = os.environ.get("QAT_SHARED")
     cifar = arguments.cifar or (shared and os.path.join(shared, "datasets", "cifar10", "lossless"))
-    outputs, images = (2_000, 200) if arguments.quick else (10_000, 1_000)
+    outputs, draws, images = (2_000, 1, 100) if arguments.quick else (10_000, 2, 1_000)
     engines = list(claims.ENGINES)
     has_tflm = bool(os.environ.get("QAT_TFLM_PYTHON"))
     if not has_tflm:
@@ -263,7 +263,7 @@ def main():
             subprocess.run([program, what, folder, str(arguments.seed), str(count), *rest], cwd=ROOT / "crates/cli", check=True)
             return Answers(folder, engines)
 
-        operations = answers("operations", outputs)
+        operations = answers("operations", outputs, str(draws))
         if not {"c"} <= set(operations.engines):
             print("SKIPPED: generated C, since there is no gcc")
         results = list(operations.results())
