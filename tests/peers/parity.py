@@ -59,7 +59,7 @@ def in_file(codes, axes):
 
 
 def run_onnx(folder, entry, x, fuses):
-    """The codes that a file gives; a message where a layer of it stays in float."""
+    """The codes that a file gives; a message where a layer of it stays in float, or batches of another size change codes."""
     path = folder / entry["file"]
     model = onnx.load(str(path))
     onnx.checker.check_model(model, full_check=True)
@@ -70,7 +70,12 @@ def run_onnx(folder, entry, x, fuses):
     options.log_severity_level = 3
     # Sums of floats depend on how they are shared among threads.
     options.intra_op_num_threads = 1
-    return onnx_codes.run(path, model.graph, np.load(folder / x), options)
+    found = onnx_codes.run(path, model.graph, np.load(folder / x), options)
+    batch, alone = found[:-1], found[-1:]
+    # Float sums may have another order in a batch of one.
+    if fuses and not np.array_equal(batch[-1:], alone):
+        return "the last sample gives other codes in a batch of its own"
+    return batch
 
 
 def run_onnx_cases(folder, engine, jobs):
