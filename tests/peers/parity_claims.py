@@ -79,7 +79,7 @@ REFUSED = [
     *(Absent(engine, "hard_swish", "16", HARD_SWISH) for engine in ("litert*", "tflite-micro", "c", "rust")),
     Absent("onnx-qop", "*", "16*", INTEGER_OPERATORS),
     Absent("onnx-qop", "requantize_type", "8", INTEGER_OPERATORS),
-    Absent("onnx-qdq", "avg_pool2d*", "16", AVERAGE),
+    *(Absent("onnx-qdq", op, "16*", AVERAGE) for op in ("avg_pool2d*", "ResNet-8", "DS-CNN")),
     Absent("onnx-qdq", "softmax", "16", SOFTMAX),
     *(Absent("litert", op, "16*", POWERS, partly=True) for op in ("sigmoid", "tanh", "lstm_cell", "gru_cell")),
 ]

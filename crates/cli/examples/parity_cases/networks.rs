@@ -33,7 +33,7 @@ struct Plan {
 
 const PLANS: [Plan; 4] = [
     Plan { name: "LeNet", model: ZooModel::LeNet, steps: 120 },
-    Plan { name: "ResNet-8", model: ZooModel::ResNet8, steps: 60 },
+    Plan { name: "ResNet-8", model: ZooModel::ResNet8, steps: 150 },
     Plan { name: "DS-CNN", model: ZooModel::DsCnn, steps: 100 },
     Plan { name: "LSTM", model: ZooModel::Lstm, steps: 120 },
 ];
