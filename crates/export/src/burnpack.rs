@@ -54,7 +54,8 @@ pub fn to_burnpack(model: &IntegerModel) -> Result<Vec<u8>, ExportError> {
         let first = obstacles.into_iter().next().expect("a record is refused for a reason");
         first.into_error(NAME)
     })?;
-    let bytes = writer.into_bytes().map_err(|error| whole("tensors that a record can hold", error.to_string()).into_error(NAME))?;
+    let bytes =
+        writer.into_bytes().map_err(|error| whole("tensors that a record can hold", error.to_string()).into_error(NAME))?;
     Ok(bytes.to_vec())
 }
 

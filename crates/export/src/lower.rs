@@ -33,6 +33,13 @@ pub fn for_target(model: &IntegerModel, target: Target) -> Result<IntegerModel, 
 ///
 /// [`ModelError`] if the model contradicts itself or has an operation that the rules do not define.
 pub fn with_rules(model: &IntegerModel, rules: Rules) -> Result<IntegerModel, ModelError> {
+    let lowered = rewritten(model, rules)?;
+    lowered.validate()?;
+    Ok(lowered)
+}
+
+/// As [`with_rules`], the result not validated.
+pub(crate) fn rewritten(model: &IntegerModel, rules: Rules) -> Result<IntegerModel, ModelError> {
     indices_hold(model)?;
     let mut lowering = Lowering { rules, values: model.values.clone(), nodes: Vec::new() };
     for node in &model.nodes {
@@ -43,9 +50,7 @@ pub fn with_rules(model: &IntegerModel, rules: Rules) -> Result<IntegerModel, Mo
     for (value, name) in values.iter_mut().zip(unique) {
         value.name = name;
     }
-    let lowered = IntegerModel { rules, values, nodes, input: model.input, output: model.output };
-    lowered.validate()?;
-    Ok(lowered)
+    Ok(IntegerModel { rules, values, nodes, input: model.input, output: model.output })
 }
 
 /// What the rewriting relies on; the rest is for the rules of the result to judge, as those of the model may be others.

@@ -5,7 +5,8 @@
 //!
 //! - `model NAME`: describes the model, line by line, up to `end`
 //! - `run NAME SAMPLES`: the codes of an input and of its output, each a line of hexadecimal
-//! - `time NAME SAMPLES THREADS REPEATS`: nanoseconds of one run, the fastest of the repeats
+//! - `time NAME SAMPLES THREADS REPEATS`: nanoseconds of one run, the fastest of the repeats, and the mean of those that the
+//!   program's first thread was on a processor, or 0 where the system does not tell
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -53,6 +54,12 @@ fn time(engine: &mut Engine, codes: &[i8], repeats: usize) -> u128 {
     };
     once();
     (0..repeats.max(1)).map(|_| once()).min().expect("at least one repeat")
+}
+
+/// Nanoseconds that this thread has been on a processor.
+fn busy() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().next()?.parse().ok()
 }
 
 fn hex(bytes: impl IntoIterator<Item = u8>) -> String {
@@ -126,7 +133,12 @@ fn serve() -> io::Result<()> {
                     engines.push((key.clone(), engine(model(name), key.1)));
                 }
                 let (_, engine) = engines.iter_mut().find(|(other, _)| *other == key).expect("it was just made");
-                format!("{}\n", time(engine, &input(model(name), number(samples)), number(repeats)))
+                let (codes, repeats) = (input(model(name), number(samples)), number(repeats));
+                let before = busy();
+                let fastest = time(engine, &codes, repeats);
+                // One run more warms up.
+                let mean = busy().zip(before).map_or(0, |(after, before)| (after - before) / (repeats as u64 + 1));
+                format!("{fastest} {mean}\n")
             }
             other => panic!("expected model, run or time, found {other:?}"),
         };

@@ -169,8 +169,8 @@ impl<'a> Engine<'a> {
     }
 
     /// Uses so many threads, at least 1, where there is enough to do; the codes are the same. A batch is computed sample by
-    /// sample, on threads that live as long as the run. One sample is computed by rows of its large convolutions, on threads
-    /// that live as long as the engine and have buffers of their own.
+    /// sample, on threads that live as long as the run. One sample is computed by rows of its large convolutions, with threads
+    /// that live as long as the engine.
     #[cfg(feature = "threads")]
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
@@ -254,7 +254,7 @@ impl<'a> Engine<'a> {
         if let (Some(team), CodesRef::Int8(codes)) = (&mut self.team, codes)
             && codes.len() == plan.cells[plan.input].length
         {
-            team.compute(memory, codes);
+            team.compute(self.model, memory, codes);
             return leave(self.model, plan, plan.output, memory.get(plan, plan.output, 1), &mut result);
         }
         compute(self.model, plan, memory, codes, result.slice(0, result.len()));

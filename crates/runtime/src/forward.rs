@@ -25,7 +25,7 @@ pub(crate) fn forward(
 ) {
     enter(plan, memory, samples, input);
     for step in &plan.steps {
-        compute(Some(model), plan, memory, samples, step);
+        compute(model, plan, memory, samples, step);
         if step.defines {
             seen(step.output, memory.get(plan, step.output, samples));
         }
@@ -43,8 +43,8 @@ pub(crate) fn enter(plan: &Plan, memory: &mut Memory, samples: usize, input: Cod
     }
 }
 
-/// Computes one step; those of the reference need the model.
-pub(crate) fn compute(model: Option<&IntegerModel>, plan: &Plan, memory: &mut Memory, samples: usize, step: &Step) {
+/// Computes one step.
+pub(crate) fn compute(model: &IntegerModel, plan: &Plan, memory: &mut Memory, samples: usize, step: &Step) {
     match (&step.kernel, plan.level) {
         (StepKernel::Fast(kernel), Some(level)) => {
             let in_place = kernel.overwrites() && Memory::same_place(plan, step.inputs[0], step.output);
@@ -57,7 +57,6 @@ pub(crate) fn compute(model: Option<&IntegerModel>, plan: &Plan, memory: &mut Me
             kernel.compute(level, scratch, samples, |operand| others.int8(step.inputs[operand]), y);
         }
         (StepKernel::Reference(index, prepared), _) => {
-            let model = model.expect("steps of the reference run where the model is");
             let node = &model.nodes[*index];
             let info = &model.values[node.output.0];
             let (mut codes, others, _) = memory.write(plan, step.output, samples);

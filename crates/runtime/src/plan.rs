@@ -54,6 +54,19 @@ pub(crate) struct Step {
     pub(crate) defines: bool,
 }
 
+/// A step whose rows several threads compute.
+#[cfg(feature = "threads")]
+#[derive(Clone, Copy)]
+pub(crate) struct Share<'a> {
+    pub(crate) kernel: &'a fast::Kernel,
+    pub(crate) level: Level,
+    pub(crate) input: usize,
+    pub(crate) output: usize,
+    /// Rows of the result, and codes of a row.
+    pub(crate) rows: usize,
+    pub(crate) length: usize,
+}
+
 /// What computes a step.
 #[derive(Debug)]
 pub(crate) enum StepKernel {
@@ -103,18 +116,12 @@ impl Plan {
         Self { cells, steps, input, output, enter, arena, level }
     }
 
-    /// The steps up to the last one that several threads gain by sharing, and the most codes of such a step's result; `None`
-    /// where no step gains, or some step needs the model.
+    /// A step as several threads share it, where they gain by it.
     #[cfg(feature = "threads")]
-    pub(crate) fn shared(&self, threads: usize) -> Option<(usize, usize)> {
-        let rows = |step: &Step| match &step.kernel {
-            StepKernel::Fast(kernel) => kernel.rows_worth_sharing().filter(|[rows, _]| *rows >= threads),
-            StepKernel::Reference(..) | StepKernel::Same => None,
-        };
-        let own = self.steps.iter().all(|step| !matches!(step.kernel, StepKernel::Reference(..)));
-        let last = self.steps.iter().rposition(|step| rows(step).is_some()).filter(|_| own)?;
-        let most = self.steps.iter().filter_map(rows).map(|[rows, length]| rows.div_ceil(threads) * length).max()?;
-        Some((last + 1, most))
+    pub(crate) fn share<'a>(&self, step: &'a Step) -> Option<Share<'a>> {
+        let (StepKernel::Fast(kernel), Some(level)) = (&step.kernel, self.level) else { return None };
+        let [rows, length] = kernel.rows_worth_sharing()?;
+        Some(Share { kernel, level, input: step.inputs[0], output: step.output, rows, length })
     }
 
     /// The scratch that running so many samples at once needs.

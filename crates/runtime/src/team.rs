@@ -1,9 +1,8 @@
-//! Several threads that compute one sample together.
+//! Threads that help with one sample.
 //!
-//! Every thread has buffers of its own and takes every step. Of a step that is worth sharing each computes its rows alone, lays
-//! them out for the others and takes theirs; all other steps are so short that each thread computes them whole. There is no
-//! shared memory but the rows that are laid out, one step's while the other threads may still read those of the step before,
-//! so one meeting a shared step is enough. A thread without work waits for a moment and then sleeps.
+//! The caller's thread takes all steps. For one that is worth sharing it lays out the operand and offers the rows of the result
+//! in parts; every thread that is awake claims parts, the caller's too, until none is left. So nobody waits for a thread that
+//! has not begun. Threads have only rows to exchange and scratch of their own. One without work waits for a moment and then sleeps.
 
 extern crate std;
 
@@ -11,19 +10,20 @@ use alloc::{sync::Arc, vec, vec::Vec};
 use core::{
     hint::spin_loop,
     ops::Range,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, PoisonError, RwLock},
     thread::{self, JoinHandle},
 };
 
 use crate::{
     codes::{CodesMut, CodesRef},
     forward::{compute, enter},
-    kernels::fast::{Kernel, Level},
+    kernels::fast::Scratch,
     memory::Memory,
-    plan::{Plan, Step, StepKernel},
+    model::IntegerModel,
+    plan::{Plan, Share},
 };
 
 /// Turns of waiting before a thread lets others run, and before one without work sleeps.
@@ -34,30 +34,25 @@ const AWAKE: usize = PATIENT + 64;
 #[derive(Debug)]
 struct Shared {
     plan: Arc<Plan>,
-    threads: usize,
-    /// Steps up to the last shared one.
-    steps: usize,
-    input: Mutex<Vec<i8>>,
-    /// Rows of each thread, for even and for odd shared steps.
-    rows: [Vec<Mutex<Vec<i8>>>; 2],
-    /// How often a sample was begun.
-    begun: AtomicUsize,
-    /// How often a thread has come to a meeting.
-    arrived: AtomicUsize,
+    /// Parts of a step.
+    parts: usize,
+    job: RwLock<Job>,
+    /// Number of the job in the upper half, and the first part of it that nobody has claimed.
+    offer: AtomicU64,
+    /// Parts of the job that are computed.
+    done: AtomicUsize,
+    /// The rows of each part, where another thread than the caller's has computed them.
+    rows: Vec<Mutex<Vec<i8>>>,
     /// Whether the threads shall end, and whether one of them has failed.
     ended: AtomicBool,
     failed: AtomicBool,
 }
 
-/// A step that the threads share.
-#[derive(Clone, Copy)]
-struct Share<'a> {
-    step: &'a Step,
-    kernel: &'a Kernel,
-    level: Level,
-    /// Rows of the result, and codes of a row.
-    rows: usize,
-    length: usize,
+/// A step that is offered, and its operand.
+#[derive(Debug)]
+struct Job {
+    step: usize,
+    x: Vec<i8>,
 }
 
 /// The threads beside the caller's.
@@ -65,8 +60,7 @@ struct Share<'a> {
 pub(crate) struct Team {
     shared: Arc<Shared>,
     others: Vec<JoinHandle<()>>,
-    /// Meetings so far.
-    meetings: usize,
+    jobs: u32,
     allocated: [usize; 2],
 }
 
@@ -84,48 +78,81 @@ impl Drop for Alarm<'_> {
 impl Team {
     /// Starts `threads − 1` threads; `None` where the plan has no step that they gain by sharing, or threads are short.
     pub(crate) fn new(plan: &Arc<Plan>, threads: usize) -> Option<Self> {
-        let (steps, most) = plan.shared(threads)?;
-        let rows = || (0..threads).map(|_| Mutex::new(vec![0; most])).collect();
-        let input = plan.cells[plan.input].length;
+        let shares: Vec<(usize, Share)> =
+            plan.steps.iter().filter_map(|step| Some((plan.cells[step.inputs[0]].length, plan.share(step)?))).collect();
+        let operand = shares.iter().map(|(length, _)| *length).max()?;
+        let rows = shares.iter().map(|(_, share)| share.rows.div_ceil(threads) * share.length).max()?;
         let shared = Arc::new(Shared {
             plan: plan.clone(),
-            threads,
-            steps,
-            input: Mutex::new(vec![0; input]),
-            rows: [rows(), rows()],
-            begun: AtomicUsize::new(0),
-            arrived: AtomicUsize::new(0),
+            parts: threads,
+            job: RwLock::new(Job { step: 0, x: vec![0; operand] }),
+            offer: AtomicU64::new(threads as u64),
+            done: AtomicUsize::new(0),
+            rows: (0..threads).map(|_| Mutex::new(vec![0; rows])).collect(),
             ended: AtomicBool::new(false),
             failed: AtomicBool::new(false),
         });
-        let mut team = Self { shared, others: Vec::new(), meetings: 0, allocated: [input + 2 * threads * most, 0] };
-        for index in 1..threads {
-            let shared = team.shared.clone();
-            let memory = Memory::new(plan, 1);
-            team.allocated[0] += memory.allocated();
-            team.allocated[1] += memory.scratch.allocated();
+        let mut team = Self { shared, others: Vec::new(), jobs: 0, allocated: [operand + threads * rows, 0] };
+        for _ in 1..threads {
+            let (shared, scratch) = (team.shared.clone(), Scratch::new(plan.scratch(1)));
+            team.allocated[1] += scratch.allocated();
             // A team that is dropped here ends the threads that were started.
-            team.others.push(thread::Builder::new().spawn(move || shared.serve(index, memory)).ok()?);
+            team.others.push(thread::Builder::new().spawn(move || shared.serve(scratch)).ok()?);
         }
         Some(team)
     }
 
-    /// Bytes allocated for codes of values, and for scratch, beside those of the caller's thread.
+    /// Bytes allocated for codes, and for scratch, beside those of the caller's thread.
     pub(crate) fn allocated(&self) -> [usize; 2] {
         self.allocated
     }
 
     /// Computes one sample; `memory` is the caller's.
-    pub(crate) fn compute(&mut self, memory: &mut Memory, input: &[i8]) {
-        let shared = &*self.shared;
-        lock(&shared.input).copy_from_slice(input);
-        shared.begun.fetch_add(1, Ordering::Release);
+    pub(crate) fn compute(&mut self, model: &IntegerModel, memory: &mut Memory, input: &[i8]) {
+        let plan = self.shared.plan.clone();
         self.others.iter().for_each(|other| other.thread().unpark());
-        let _alarm = Alarm(&shared.failed);
-        let together = shared.steps(0, memory, CodesRef::Int8(input), &mut self.meetings);
-        assert!(together, "a thread of the engine has failed");
-        for step in &shared.plan.steps[shared.steps..] {
-            compute(None, &shared.plan, memory, 1, step);
+        enter(&plan, memory, 1, CodesRef::Int8(input));
+        for (index, step) in plan.steps.iter().enumerate() {
+            match plan.share(step) {
+                Some(share) => self.compute_step(index, share, memory),
+                None => compute(model, &plan, memory, 1, step),
+            }
+        }
+    }
+
+    fn compute_step(&mut self, index: usize, share: Share, memory: &mut Memory) {
+        let shared = &*self.shared;
+        let (CodesMut::Int8(y), others, scratch) = memory.write(&shared.plan, share.output, 1) else {
+            unreachable!("fast kernels give int8 codes");
+        };
+        let x = others.int8(share.input);
+        {
+            // No part of an earlier job is being computed, so nobody reads.
+            let mut job = shared.job.write().unwrap_or_else(PoisonError::into_inner);
+            job.step = index;
+            job.x[..x.len()].copy_from_slice(x);
+        }
+        self.jobs = self.jobs.wrapping_add(1);
+        shared.done.store(0, Ordering::Relaxed);
+        shared.offer.store(u64::from(self.jobs) << 32, Ordering::Release);
+        let mut own = vec![false; shared.parts];
+        while let Some(part) = shared.claim() {
+            own[part] = true;
+            let rows = shared.part(part, share.rows);
+            let y = &mut y[rows.start * share.length..rows.end * share.length];
+            share.kernel.compute_rows(share.level, scratch, rows, x, y);
+            shared.done.fetch_add(1, Ordering::Release);
+        }
+        let mut turns = 0;
+        while shared.done.load(Ordering::Acquire) < shared.parts {
+            assert!(!shared.failed.load(Ordering::Acquire), "a thread of the engine has failed");
+            turns += 1;
+            if turns < PATIENT { spin_loop() } else { thread::yield_now() }
+        }
+        for part in (0..shared.parts).filter(|&part| !own[part]) {
+            let rows = shared.part(part, share.rows);
+            let y = &mut y[rows.start * share.length..rows.end * share.length];
+            y.copy_from_slice(&shared.rows[part].lock().unwrap_or_else(PoisonError::into_inner)[..y.len()]);
         }
     }
 }
@@ -141,107 +168,59 @@ impl Drop for Team {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Shared {
     /// The life of a thread beside the caller's.
-    fn serve(&self, index: usize, mut memory: Memory) {
+    fn serve(&self, mut scratch: Scratch) {
         let _alarm = Alarm(&self.failed);
-        let (mut done, mut meetings) = (0, 0);
-        let mut input = vec![0; self.plan.cells[self.plan.input].length];
-        loop {
-            let mut turns = 0;
-            while self.begun.load(Ordering::Acquire) == done {
-                if self.ended.load(Ordering::Acquire) || self.failed.load(Ordering::Acquire) {
-                    return;
-                }
-                turns += 1;
-                if turns < PATIENT {
-                    spin_loop();
-                } else if turns < AWAKE {
-                    thread::yield_now();
-                } else {
-                    thread::park();
-                }
-            }
-            done += 1;
-            input.copy_from_slice(&lock(&self.input));
-            if !self.steps(index, &mut memory, CodesRef::Int8(&input), &mut meetings) {
-                return;
-            }
-        }
-    }
-
-    /// Takes all steps up to the last shared one, as thread `index`; whether no other thread has failed.
-    fn steps(&self, index: usize, memory: &mut Memory, input: CodesRef, meetings: &mut usize) -> bool {
-        let plan = &*self.plan;
-        enter(plan, memory, 1, input);
-        for step in &plan.steps[..self.steps] {
-            match self.share(step) {
-                Some(share) => {
-                    self.compute_own_rows(index, memory, share, *meetings);
-                    if !self.meet(meetings) {
-                        return false;
-                    }
-                    self.take_rows_of_others(index, memory, share, *meetings);
-                }
-                None => compute(None, plan, memory, 1, step),
-            }
-        }
-        true
-    }
-
-    /// A step's share, where the threads share it.
-    fn share<'a>(&'a self, step: &'a Step) -> Option<Share<'a>> {
-        let (StepKernel::Fast(kernel), Some(level)) = (&step.kernel, self.plan.level) else { return None };
-        let [rows, length] = kernel.rows_worth_sharing().filter(|[rows, _]| *rows >= self.threads)?;
-        Some(Share { step, kernel, level, rows, length })
-    }
-
-    /// The rows of a thread.
-    fn own(&self, index: usize, rows: usize) -> Range<usize> {
-        rows * index / self.threads..rows * (index + 1) / self.threads
-    }
-
-    /// Computes the rows of a thread and lays them out for the others.
-    fn compute_own_rows(&self, index: usize, memory: &mut Memory, share: Share, meetings: usize) {
-        let Share { step, kernel, level, rows, length } = share;
-        let own = self.own(index, rows);
-        let (CodesMut::Int8(y), others, scratch) = memory.write(&self.plan, step.output, 1) else {
-            unreachable!("fast kernels give int8 codes");
-        };
-        kernel.compute_rows(level, scratch, own.clone(), others.int8(step.inputs[0]), y);
-        lock(&self.rows[meetings % 2][index])[..own.len() * length].copy_from_slice(&y[own.start * length..own.end * length]);
-    }
-
-    /// Takes the rows that the other threads have laid out.
-    fn take_rows_of_others(&self, index: usize, memory: &mut Memory, share: Share, meetings: usize) {
-        let Share { step, rows, length, .. } = share;
-        let (CodesMut::Int8(y), ..) = memory.write(&self.plan, step.output, 1) else {
-            unreachable!("fast kernels give int8 codes");
-        };
-        for other in (0..self.threads).filter(|&other| other != index) {
-            let theirs = self.own(other, rows);
-            // The meeting was counted since the rows were laid out.
-            let laid_out = lock(&self.rows[(meetings + 1) % 2][other]);
-            y[theirs.start * length..theirs.end * length].copy_from_slice(&laid_out[..theirs.len() * length]);
-        }
-    }
-
-    /// Waits until all threads have come to their next meeting; whether none has failed.
-    fn meet(&self, meetings: &mut usize) -> bool {
-        *meetings += 1;
-        self.arrived.fetch_add(1, Ordering::AcqRel);
         let mut turns = 0;
-        while self.arrived.load(Ordering::Acquire) < *meetings * self.threads {
-            if self.failed.load(Ordering::Acquire) {
-                return false;
+        while !self.ended.load(Ordering::Acquire) {
+            if let Some(part) = self.claim() {
+                turns = 0;
+                self.compute_part(part, &mut scratch);
+                self.done.fetch_add(1, Ordering::Release);
+                continue;
             }
             turns += 1;
-            if turns < PATIENT { spin_loop() } else { thread::yield_now() }
+            if turns < PATIENT {
+                spin_loop();
+            } else if turns < AWAKE {
+                thread::yield_now();
+            } else {
+                thread::park();
+                turns = 0;
+            }
         }
-        true
+    }
+
+    fn compute_part(&self, part: usize, scratch: &mut Scratch) {
+        // The job stays until this part is done.
+        let job = self.job.read().unwrap_or_else(PoisonError::into_inner);
+        let share = self.plan.share(&self.plan.steps[job.step]).expect("shared steps alone are offered");
+        let rows = self.part(part, share.rows);
+        let mut y = self.rows[part].lock().unwrap_or_else(PoisonError::into_inner);
+        let length = rows.len() * share.length;
+        let x = &job.x[..self.plan.cells[share.input].length];
+        share.kernel.compute_rows(share.level, scratch, rows, x, &mut y[..length]);
+    }
+
+    /// A part of the job that nobody else computes; `None` where none is left.
+    fn claim(&self) -> Option<usize> {
+        let mut offer = self.offer.load(Ordering::Acquire);
+        loop {
+            let part = offer & u64::from(u32::MAX);
+            if part >= self.parts as u64 {
+                return None;
+            }
+            // It fails where the job or the part is another one by now.
+            match self.offer.compare_exchange_weak(offer, offer + 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(part as usize),
+                Err(found) => offer = found,
+            }
+        }
+    }
+
+    /// The rows of a part.
+    fn part(&self, part: usize, rows: usize) -> Range<usize> {
+        rows * part / self.parts..rows * (part + 1) / self.parts
     }
 }

@@ -104,7 +104,8 @@ fn threads_that_share_samples_give_the_same_codes() {
     let sample = 3 * 32 * 32;
     let codes = Random::new(9).codes(20 * sample);
     let expected = model.run(&codes).unwrap();
-    for threads in [2, 3, 5] {
+    // The last stage has 8 rows, so that some of 11 threads have none.
+    for threads in [2, 3, 11] {
         let mut engine = Engine::new(&model).unwrap().with_threads(threads);
         // One sample at a time, so that the threads share its rows; pauses let them fall asleep.
         for (index, codes) in codes.chunks(sample).enumerate() {
@@ -115,7 +116,7 @@ fn threads_that_share_samples_give_the_same_codes() {
             }
         }
         assert_eq!(engine.run(&codes).unwrap(), expected, "{threads} threads");
-        assert!(engine.peak_bytes() > threads * 3 * 16 * 32 * 32, "each thread has buffers of its own");
+        assert!(engine.peak_bytes() > Engine::new(&model).unwrap().peak_bytes(), "what the threads exchange counts");
     }
 }
 

@@ -14,8 +14,8 @@ use proptest::{
     test_runner::{RngSeed, TestRunner},
 };
 use qat_runtime::{
-    AvgPool2d, Clamp, Codes, Concat, Conv2d, Elementwise, Engine, IntegerModel, Level, Linear, MatMul, MaxPool2d, Node, Op,
-    PackedCodes, QParams, Rules, Slice, Transpose, ValueId, ValueInfo, WeightBits, Weights,
+    AvgPool2d, Clamp, Codes, Concat, Conv2d, ConvTranspose2d, Elementwise, Engine, IntegerModel, Level, Linear, MatMul,
+    MaxPool2d, Node, Op, PackedCodes, QParams, Rules, Slice, Transpose, ValueId, ValueInfo, WeightBits, Weights,
 };
 
 /// Compares all values of every sample, and the outputs of all samples at once.
@@ -149,6 +149,51 @@ fn convolutions_equal_the_reference() {
 #[test]
 fn depthwise_convolutions_equal_the_reference() {
     compare(500, convolutions(true));
+}
+
+#[test]
+fn transposed_convolutions_equal_the_reference() {
+    let geometry = (
+        (1usize..=2, 1usize..=12, 1usize..=20),
+        (1usize..=6, 1usize..=6),
+        (1usize..=4, 1usize..=4),
+        (1usize..=3, 1usize..=3),
+        prop::array::uniform4(0usize..=2),
+        (0usize..=1, 0usize..=1),
+        any::<bool>(),
+    );
+    let problems = (geometry, clamp())
+        .prop_map(|(((groups, c_in, c_out), (h, w), kernel, stride, padding, output_padding, dilated), clamp)| {
+            // Groups and dilation are ONNX Runtime's alone, which has sums of reals.
+            let (groups, dilation) = if dilated { (groups, [2, 1]) } else { (1, [1, 1]) };
+            let weights = Weights { codes: PackedCodes::eight(&[]), scale: vec![], bias: vec![] };
+            let op = ConvTranspose2d {
+                name: "up".into(),
+                weights,
+                c_out: c_out * groups,
+                c_in: c_in * groups,
+                kernel: [kernel.0, kernel.1],
+                stride: [stride.0, stride.1],
+                padding,
+                output_padding: [output_padding.0, output_padding.1],
+                dilation,
+                groups,
+                clamp,
+            };
+            (op, [h, w])
+        })
+        .prop_filter("something is left", |(op, [h, w])| op.output_shape(&[op.c_in, *h, *w]).is_some())
+        .prop_flat_map(|(op, [h, w])| {
+            let x = [op.c_in, h, w];
+            let y = op.output_shape(&x).expect("filtered");
+            let weights = weights(op.c_out, op.c_in / op.groups * op.kernel[0] * op.kernel[1]);
+            let samples = (1usize..=3).prop_flat_map(move |n| codes(n * x.iter().product::<usize>()));
+            (Just(op), weights, value(&x), value(&y), rules(), samples)
+        })
+        .prop_map(|(op, weights, x, y, rules, codes)| {
+            (one(Op::ConvTranspose2d(ConvTranspose2d { weights, ..op }), x, y, rules), codes)
+        });
+    compare(600, problems);
 }
 
 #[test]

@@ -54,10 +54,10 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
     let scheme = model::scheme(&manifest.scheme, &args.out)?.config();
     let target = Target::natural(&scheme);
     let prepared = recipe::prepare(&net, data.train.shape, &scheme)?;
-    if goal == Goal::Quantized {
-        if let Some(obstacle) = check(&prepared, target).into_iter().next() {
-            return Err(obstacle.into());
-        }
+    if goal == Goal::Quantized
+        && let Some(obstacle) = check(&prepared, target).into_iter().next()
+    {
+        return Err(obstacle.into());
     }
     let float_bytes = layer_costs(&prepared).iter().map(|cost| cost.float_bytes).sum();
     let run = match earlier {

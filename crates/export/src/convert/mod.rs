@@ -3,7 +3,7 @@
 //! Batch norm is folded by its running statistics (Q12, Q14), weights become codes on their own grids (Q4, Q5), biases integers on the
 //! accumulator's grid (Q11), constants and embeddings codes on theirs, functions tables for the target's rules. The scales are
 //! computed as in training, in f32 and in the same order, so the integers are those that training saw. Each application of a
-//! layer is a node. The result is validated, which includes the proof that no accumulator overflows.
+//! layer is a node; what the target's rules lack is expressed by what they have (see `lower`). The result is validated, which includes the proof that no accumulator overflows.
 
 mod error;
 mod weights;
@@ -18,6 +18,7 @@ use qat_runtime::{CodeType, Codes, IntegerModel, Op, Rules, ValueInfo, softmax_t
 
 pub use error::ConvertError;
 
+use crate::lower::rewritten;
 use crate::target::Target;
 use weights::{Rows, pack, table};
 
@@ -55,8 +56,12 @@ pub(crate) fn attempt(model: &QatModel, target: Target) -> (IntegerModel, Vec<Co
     }
     let Converter { rules, values, nodes, ids, mut obstacles, .. } = converter;
     let output = ids[model.topology().output.0].unwrap_or(runtime::ValueId(0));
-    let integers = IntegerModel { rules, values, nodes, input: runtime::ValueId(0), output };
+    let mut integers = IntegerModel { rules, values, nodes, input: runtime::ValueId(0), output };
     if obstacles.is_empty() {
+        match rewritten(&integers, rules) {
+            Ok(lowered) => integers = lowered,
+            Err(error) => obstacles.push(error.into()),
+        }
         obstacles.extend(integers.nodes.iter().filter_map(|node| refusal(&integers, node)).map(ConvertError::Model));
     }
     (integers, obstacles)
@@ -136,15 +141,8 @@ impl Converter<'_> {
             QatLayer::Concat(_) => self.on_grid(step, qparams),
             _ => step.inputs.iter().map(|value| self.id(*value)).collect(),
         };
-        match self.chain(step, layer, &inputs, &y) {
-            Ok((before, op)) => {
-                let mut inputs = inputs;
-                for (op, info) in before {
-                    self.values.push(info);
-                    let output = runtime::ValueId(self.values.len() - 1);
-                    self.nodes.push(runtime::Node { op, inputs, output });
-                    inputs = vec![output];
-                }
+        match self.op(step, layer, &inputs, &y) {
+            Ok(op) => {
                 let output = self.define(step.output, y);
                 self.nodes.push(runtime::Node { op, inputs, output });
             }
@@ -191,30 +189,6 @@ impl Converter<'_> {
                 Ok(runtime::QParams { scale, zero_point: 0 })
             }
             _ => Ok(self.values[self.id(step.inputs[0]).0].qparams),
-        }
-    }
-
-    /// The operations of a step, the last by itself; each of the others has the result of the one before it as its operand.
-    ///
-    /// TFLite's kernels average on the grid of their input and without padding, and its matrix product has no clamp.
-    fn chain(&self, step: &Step, layer: &QatLayer, inputs: &[runtime::ValueId], y: &ValueInfo) -> Result<Chain, ConvertError> {
-        let op = self.op(step, layer, inputs, y)?;
-        if self.rules == Rules::OnnxRuntime {
-            return Ok((Vec::new(), op));
-        }
-        let x = inputs.first().map_or(y, |input| &self.values[input.0]);
-        let full = runtime::Clamp::full(y.code_type);
-        match op {
-            Op::MatMul(product) if product.clamp != full => {
-                let whole = ValueInfo { name: format!("{}.product", step.name), ..y.clone() };
-                let unclamped = Op::MatMul(runtime::MatMul { clamp: full, ..product });
-                Ok((vec![(unclamped, whole)], Op::Clamp(product.clamp)))
-            }
-            Op::AvgPool2d(pool) if pool.is_global(&x.shape) => {
-                Ok((Vec::new(), Op::Mean(runtime::Mean { axes: vec![1, 2], keep_dims: true })))
-            }
-            Op::AvgPool2d(pool) => Ok(average(step, pool, x, y)),
-            op => Ok((Vec::new(), op)),
         }
     }
 
@@ -461,30 +435,6 @@ impl Converter<'_> {
     fn id(&self, value: ValueId) -> runtime::ValueId {
         self.ids[value.0].expect("steps stand in execution order")
     }
-}
-
-/// Operations before the last one with the values that they define, and the last one.
-type Chain = (Vec<(Op, ValueInfo)>, Op);
-
-/// An average pool as TFLite computes it: padding that counts is padded before, and the output's grid is that of the input, from
-/// which it is requantized.
-fn average(step: &Step, pool: runtime::AvgPool2d, x: &ValueInfo, y: &ValueInfo) -> Chain {
-    let mut chain = Vec::new();
-    let mut pool = pool;
-    if pool.count_include_pad && pool.padding != [0; 4] {
-        let [top, left, bottom, right] = pool.padding;
-        let pad = runtime::Pad { before: vec![0, top, left], after: vec![0, bottom, right] };
-        let shape = vec![x.shape[0], x.shape[1] + top + bottom, x.shape[2] + left + right];
-        chain.push((Op::Pad(pad), ValueInfo { name: format!("{}.padded", step.name), shape, ..x.clone() }));
-        pool.padding = [0; 4];
-    }
-    pool.count_include_pad = false;
-    if x.qparams == y.qparams {
-        return (chain, Op::AvgPool2d(pool));
-    }
-    let average = ValueInfo { name: format!("{}.average", step.name), qparams: x.qparams, ..y.clone() };
-    chain.push((Op::AvgPool2d(pool), average));
-    (chain, Op::Requantize)
 }
 
 fn calibrated(layer: &str, mode: Mode) -> Result<(), ConvertError> {

@@ -2,6 +2,7 @@
 
 mod compilers;
 mod deploy;
+mod mlperf;
 mod problems;
 mod texts;
 
@@ -27,13 +28,28 @@ fn inputs(model: &IntegerModel, seed: u64, samples: usize) -> Codes {
     all
 }
 
-/// Compiles the models in both languages, with every check that the compilers have and perhaps optimized as well, and compares all
-/// outputs with the engine's.
-fn compare(names: &[String], models: &[IntegerModel], samples: usize, optimized: bool) {
-    let folder = tempfile::tempdir().unwrap();
+/// How programs are compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Build {
+    /// With every check that the compilers have.
+    Checked,
+    /// As a user would.
+    Optimized,
+    /// Both.
+    Both,
+}
+
+/// Compares programs of the models with the engine on codes of all kinds.
+fn compare(names: &[String], models: &[IntegerModel], samples: usize, build: Build) {
     let inputs: Vec<Codes> = models.iter().enumerate().map(|(index, model)| inputs(model, 77 + index as u64, samples)).collect();
-    let expected: Vec<Codes> = models.iter().zip(&inputs).map(|(model, inputs)| model.run_reference(inputs).unwrap()).collect();
-    let bench = Bench { folder: folder.path(), models, inputs: &inputs };
+    compare_on(names, models, &inputs, build);
+}
+
+/// Compiles the models in both languages and compares all outputs with the engine's.
+fn compare_on(names: &[String], models: &[IntegerModel], inputs: &[Codes], build: Build) {
+    let folder = tempfile::tempdir().unwrap();
+    let expected: Vec<Codes> = models.iter().zip(inputs).map(|(model, inputs)| model.run_reference(inputs).unwrap()).collect();
+    let bench = Bench { folder: folder.path(), models, inputs };
     bench.write_inputs();
     let check = |how: &str, found: &[Codes]| {
         let mut compared = 0;
@@ -48,13 +64,16 @@ fn compare(names: &[String], models: &[IntegerModel], samples: usize, optimized:
         }
         println!("{how}: {} models, {compared} codes compared, 0 different", names.len());
     };
-    if has_gcc() {
+    let (checked, optimized) = (build != Build::Optimized, build != Build::Checked);
+    if has_gcc() && checked {
         check("C with sanitizers", &bench.c(&["-O0", "-fsanitize=undefined,address", "-fno-sanitize-recover=all"]));
-        if optimized {
-            check("C", &bench.c(&["-O2"]));
-        }
     }
-    check("Rust with overflow checks", &bench.rust(&["-C", "overflow-checks=on", "-C", "debug-assertions=on"]));
+    if has_gcc() && optimized {
+        check("C", &bench.c(&["-O3"]));
+    }
+    if checked {
+        check("Rust with overflow checks", &bench.rust(&["-C", "overflow-checks=on", "-C", "debug-assertions=on"]));
+    }
     if optimized {
         check("Rust", &bench.rust(&["-O"]));
     }
@@ -67,7 +86,7 @@ fn every_operation_gives_the_codes_of_the_engine() {
     let problems = problems::operations(seed);
     let names: Vec<String> = problems.iter().map(|problem| problem.name.clone()).collect();
     let models: Vec<IntegerModel> = problems.into_iter().map(|problem| problem.model).collect();
-    compare(&names, &models, 20, false);
+    compare(&names, &models, 20, Build::Checked);
 }
 
 #[test]
@@ -82,5 +101,5 @@ fn whole_networks_give_the_codes_of_the_engine() {
         ("mixed", problems::mixed(7)),
     ];
     let (names, models): (Vec<_>, Vec<_>) = networks.into_iter().map(|(name, model)| (name.to_owned(), model)).unzip();
-    compare(&names, &models, 50, true);
+    compare(&names, &models, 50, Build::Both);
 }

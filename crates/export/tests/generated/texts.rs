@@ -49,7 +49,7 @@ fn hostile_layer_names_neither_break_nor_add() {
     for text in [&program.header, &program.source, &rust] {
         assert!(text.is_ascii() && !text.contains("int injected") && !text.contains("fn injected") && !text.contains("??/"));
     }
-    super::compare(&["hostile names".to_owned()], &[model], 5, false);
+    super::compare(&["hostile names".to_owned()], &[model], 5, crate::Build::Checked);
 }
 
 #[test]

@@ -485,9 +485,57 @@ impl Builder {
     }
 }
 
-/// One small model for every operation that the drawn rules have on the drawn code type, with the operation's name. What an
-/// operation varies in appears: every attribute has a value that is not its default.
+impl Builder {
+    /// A time step of a long short-term memory: the new hidden state of `[input, hidden, cell]`, whose last two parts have `width`
+    /// elements each.
+    fn lstm_cell(&mut self, x: ValueId, width: usize) -> ValueId {
+        let length = self.shape(x)[0];
+        let read = self.slice("read", x, &[0], &[length - width], &[1]);
+        let cell = self.slice("cell", x, &[length - width], &[length], &[1]);
+        let [input, forget, candidate, output] = ["input", "forget", "candidate", "output"].map(|gate| {
+            let sum = self.linear(gate, read, width, Clamp::None);
+            let function = if gate == "candidate" { Function::Tanh } else { Function::Sigmoid };
+            self.unary(&format!("{gate}.gate"), sum, function)
+        });
+        let kept = self.mul("kept", forget, cell, Clamp::None);
+        let new = self.mul("new", input, candidate, Clamp::None);
+        let cell = self.add("cell.next", kept, new, Clamp::None);
+        let shown = self.unary("shown", cell, Function::Tanh);
+        self.mul("hidden.next", output, shown, Clamp::None)
+    }
+
+    /// A time step of a gated recurrent unit: the new state of `[input, state]`, whose last part has `width` elements.
+    fn gru_cell(&mut self, x: ValueId, width: usize) -> ValueId {
+        let length = self.shape(x)[0];
+        let read = self.slice("read", x, &[0], &[length - width], &[1]);
+        let state = self.slice("state", x, &[length - width], &[length], &[1]);
+        let [update, reset] = ["update", "reset"].map(|gate| {
+            let [read, state] = [("input", read), ("state", state)]
+                .map(|(part, value)| self.linear(&format!("{gate}.{part}"), value, width, Clamp::None));
+            let sum = self.add(&format!("{gate}.sum"), read, state, Clamp::None);
+            self.unary(&format!("{gate}.gate"), sum, Function::Sigmoid)
+        });
+        let read = self.linear("candidate.input", read, width, Clamp::None);
+        let remembered = self.linear("candidate.state", state, width, Clamp::None);
+        let remembered = self.mul("candidate.reset", reset, remembered, Clamp::None);
+        let candidate = self.add("candidate.sum", read, remembered, Clamp::None);
+        let candidate = self.unary("candidate", candidate, Function::Tanh);
+        let difference = self.sub("difference", state, candidate, Clamp::None);
+        let difference = self.mul("difference.kept", update, difference, Clamp::None);
+        self.add("state.next", candidate, difference, Clamp::None)
+    }
+}
+
+/// One small model for every operation that the drawn rules have on the drawn code type, with the operation's name.
 pub fn operations(seed: u64, draw: Draw) -> Vec<(&'static str, IntegerModel)> {
+    let mut models = problems(seed, draw);
+    models.retain(|(_, model)| !matches!(model.validate(), Err(ModelError::Rules { .. })));
+    models
+}
+
+/// One small model for every operation, whether the drawn rules have it or not, with the operation's name. What an operation varies
+/// in appears: every attribute has a value that is not its default.
+pub fn problems(seed: u64, draw: Draw) -> Vec<(&'static str, IntegerModel)> {
     let odd = Window { kernel: [3, 2], stride: [2, 1], padding: [2, 0, 1, 1], dilation: [1, 2] };
     let plain = |kernel, stride| Window { kernel: [kernel; 2], stride: [stride; 2], padding: [0; 4], dilation: [1, 1] };
     let mut models: Vec<(&'static str, IntegerModel)> = Vec::new();
@@ -499,6 +547,10 @@ pub fn operations(seed: u64, draw: Draw) -> Vec<(&'static str, IntegerModel)> {
     add("conv2d", &[4, 9, 8], &|b, x| b.conv("conv", x, 6, 2, odd, Clamp::ReluAt(-40)));
     add("conv2d_depthwise", &[5, 8, 8], &|b, x| b.conv("conv", x, 5, 5, Window::same(3, 1), Clamp::Relu));
     add("conv2d_pointwise", &[6, 5, 5], &|b, x| b.conv("conv", x, 4, 1, Window::same(1, 1), Clamp::None));
+    add("conv1d", &[4, 1, 20], &|b, x| {
+        let window = Window { kernel: [1, 3], stride: [1, 2], padding: [0, 2, 0, 1], dilation: [1, 2] };
+        b.conv("conv", x, 6, 1, window, Clamp::Relu)
+    });
     add("conv_transpose2d", &[3, 5, 4], &|b, x| {
         let window = Window { kernel: [3, 4], stride: [2, 3], padding: [1, 0, 0, 2], dilation: [1, 1] };
         b.conv_transpose("deconv", x, 4, 1, window, [1, 0], Clamp::None)
@@ -547,6 +599,10 @@ pub fn operations(seed: u64, draw: Draw) -> Vec<(&'static str, IntegerModel)> {
         b.concat("joined", &[lower, upper, lower], 2)
     });
     add("max_pool2d", &[3, 9, 8], &|b, x| {
+        let window = Window { kernel: [3, 2], stride: [2, 1], padding: [1, 0, 1, 1], dilation: [1, 1] };
+        b.max_pool("pool", x, window)
+    });
+    add("max_pool2d_dilated", &[3, 9, 8], &|b, x| {
         let window = Window { kernel: [3, 3], stride: [2, 1], padding: [1, 1, 0, 1], dilation: [1, 2] };
         b.max_pool("pool", x, window)
     });
@@ -568,6 +624,13 @@ pub fn operations(seed: u64, draw: Draw) -> Vec<(&'static str, IntegerModel)> {
         let unit = if b.code_type(x) == CodeType::Int16 { 256 } else { 1 };
         b.clamp("clamp", x, -60 * unit, 70 * unit)
     });
+    add("relu6", &[3, 5], &|b, x| {
+        let QParams { scale, zero_point } = b.qparams(x);
+        // Real 6 lies beyond the codes of a narrow grid, where a relu remains.
+        let highest = (6.0 / scale).round_ties_even() as i32 + zero_point;
+        let highest = highest.min(Range::full(b.code_type(x)).max.into());
+        b.clamp("relu6", x, zero_point as i16, highest as i16)
+    });
     for function in [Function::Sigmoid, Function::Tanh, Function::HardSwish, Function::Gelu, Function::GeluTanh] {
         add(function.name(), &[64], &|b, x| b.unary("function", x, function));
     }
@@ -582,6 +645,11 @@ pub fn operations(seed: u64, draw: Draw) -> Vec<(&'static str, IntegerModel)> {
     add("transpose", &[2, 3, 4], &|b, x| b.transpose("turned", x, &[1, 2, 0]));
     add("pad", &[2, 3, 4], &|b, x| b.pad("padded", x, &[0, 1, 0], &[0, 2, 3]));
     add("slice", &[4, 5, 6], &|b, x| b.slice("box", x, &[1, 0, 1], &[3, 5, 6], &[1, 2, 2]));
+    add("split", &[4, 5, 6], &|b, x| {
+        let first = b.slice("first", x, &[0, 0, 0], &[4, 2, 6], &[1, 1, 1]);
+        let second = b.slice("second", x, &[0, 2, 0], &[4, 5, 6], &[1, 1, 1]);
+        b.concat("swapped", &[second, first], 1)
+    });
     add("resize_nearest", &[2, 3, 4], &|b, x| b.resize_nearest("large", x, [2, 3]));
     add("constant", &[3, 4], &|b, x| {
         let constant = b.constant("constant", &[3, 4], x);
@@ -591,12 +659,13 @@ pub fn operations(seed: u64, draw: Draw) -> Vec<(&'static str, IntegerModel)> {
         let constant = b.constant("constant", &[2, 4], x);
         b.concat("joined", &[x, constant], 0)
     });
+    add("lstm_cell", &[40], &|b, x| b.lstm_cell(x, 16));
+    add("gru_cell", &[24], &|b, x| b.gru_cell(x, 16));
     if draw.code_type == CodeType::Int8 {
         let (mut b, x) = Builder::with(seed, Draw { code_type: CodeType::Int32, ..draw }, &[6]);
         let y = b.gather("embedding", x, 11, 5);
         models.push(("gather", b.finish(y)));
     }
-    models.retain(|(_, model)| !matches!(model.validate(), Err(ModelError::Rules { .. })));
     models
 }
 

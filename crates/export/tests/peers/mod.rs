@@ -130,7 +130,7 @@ impl Array {
     }
 
     /// Version 1.0 of NumPy's format.
-    fn write(&self, path: &Path) {
+    pub fn write(&self, path: &Path) {
         let shape: String = self.shape.iter().map(|size| format!("{size},")).collect();
         let mut header = format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({shape}), }}", self.descr);
         // Magic, version, length and header fill a multiple of 64 bytes.

@@ -64,7 +64,7 @@ impl QuantConstant {
 
     fn step(&self, value: Tensor<1>) -> Tensor<1> {
         if self.is_zero {
-            return value.detach().slice([0..1]) * 0.0 + self.zero_step();
+            return value.detach().narrow(0, 0, 1) * 0.0 + self.zero_step();
         }
         let elements = value.dims()[0];
         let row = value.reshape([1, elements]);

@@ -1,7 +1,7 @@
 //! How each operation is computed on int8 codes, one sample at a time.
 //!
-//! Two families: `reference` defines the meaning in plain loops; `fast` computes convolution and linear as dot products of int16
-//! and equals it bit for bit. Rules of [`Rules::OnnxRuntime`], with `q` int8 codes, `u = q + 128` the
+//! Two families: `reference` defines the meaning in plain loops; `fast` has vectors, packed weights and tables, and equals it
+//! bit for bit. Rules of [`Rules::OnnxRuntime`], with `q` int8 codes, `u = q + 128` the
 //! same code as uint8, `z` zero points and `s` scales; every operation on reals is one f32 operation; `rne` rounds ties to
 //! even; results are clamped to the output's codes:
 //!

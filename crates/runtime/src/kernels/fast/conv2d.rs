@@ -1,7 +1,8 @@
 //! Convolution, channels last, as sums of products that read the padded image in place.
 //!
 //! A run of a patch is a row of the kernel where the taps of a row and all their channels stand side by side, else one tap's
-//! channels. Kernels of 1 × 1 are no special case: their patches are the pixels.
+//! channels. Kernels of 1 × 1 are no special case: their patches are the pixels. A transposed convolution is a convolution by the
+//! turned kernel of an image whose pixels are `stride` apart.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -13,7 +14,16 @@ use super::{
     products::{Layer, Patching, Products, Section},
     scratch::{Scratch, ScratchSize},
 };
-use crate::{model::ValueInfo, op, rules::Rules, sum_rule::SumRule};
+use crate::{
+    model::ValueInfo,
+    op::{self, Weights},
+    packed::PackedCodes,
+    rules::Rules,
+    sum_rule::SumRule,
+};
+
+/// Codes of an image whose pixels are apart that are worth writing.
+const MOST_SPREAD: usize = 1 << 22;
 
 /// A convolution with packed weights.
 #[derive(Debug)]
@@ -58,9 +68,56 @@ impl Patching for Grid {
 
 impl Conv2d {
     pub(super) fn new(level: Level, rules: Rules, op: &op::Conv2d, x: &ValueInfo, y: &ValueInfo) -> Self {
+        let frame = Frame {
+            size: [x.shape[1], x.shape[2], x.shape[0]],
+            border: op.padding,
+            spread: [1, 1],
+            zero_point: x.qparams.zero_point as i8,
+        };
+        Self::framed(level, SumRule::conv2d(rules, op, x.code_type), op, frame, x, y)
+    }
+
+    /// The image that a transposed convolution convolves by its turned kernel: pixels `stride` apart, and a border. `None` where
+    /// more than a border's width is cut from the output, or the image is larger than is worth writing.
+    pub(super) fn spread_frame(op: &op::ConvTranspose2d, x: &ValueInfo) -> Option<Frame> {
+        let side = |place: usize| {
+            let extent = (op.kernel[place % 2] - 1) * op.dilation[place % 2];
+            let added = if place < 2 { 0 } else { op.output_padding[place % 2] };
+            (extent + added).checked_sub(op.padding[place])
+        };
+        let frame = Frame {
+            size: [x.shape[1], x.shape[2], x.shape[0]],
+            border: [side(0)?, side(1)?, side(2)?, side(3)?],
+            spread: op.stride,
+            zero_point: x.qparams.zero_point as i8,
+        };
+        (frame.length() <= MOST_SPREAD).then_some(frame)
+    }
+
+    /// A transposed convolution that has a [frame](Self::spread_frame).
+    pub(super) fn transposed(level: Level, rules: Rules, op: &op::ConvTranspose2d, x: &ValueInfo, y: &ValueInfo) -> Self {
+        let frame = Self::spread_frame(op, x).expect("the layout says that there is one");
+        let taps = op.kernel[0] * op.kernel[1];
+        let mut codes = op.weights.codes.unpack();
+        codes.chunks_exact_mut(taps).for_each(<[i8]>::reverse);
+        let turned = op::Conv2d {
+            name: op.name.clone(),
+            weights: Weights { codes: PackedCodes::eight(&codes), ..op.weights.clone() },
+            c_out: op.c_out,
+            c_in: op.c_in,
+            kernel: op.kernel,
+            stride: [1, 1],
+            padding: frame.border,
+            dilation: op.dilation,
+            groups: op.groups,
+            clamp: op.clamp,
+        };
+        Self::framed(level, SumRule::conv_transpose2d(rules, x.code_type), &turned, frame, x, y)
+    }
+
+    /// A convolution of what stands in a frame.
+    fn framed(level: Level, rule: SumRule, op: &op::Conv2d, frame: Frame, x: &ValueInfo, y: &ValueInfo) -> Self {
         let (c, [k_h, k_w]) = (op.c_in / op.groups, op.kernel);
-        let frame =
-            Frame { size: [x.shape[1], x.shape[2], x.shape[0]], border: op.padding, zero_point: x.qparams.zero_point as i8 };
         let row = frame.framed()[1] * op.c_in;
         let weights = op.weights.codes.unpack();
         let at = |channel: usize, c_in: usize, ky: usize, kx: usize| weights[((channel * c + c_in) * k_h + ky) * k_w + kx];
@@ -81,7 +138,7 @@ impl Conv2d {
             weight: if whole_rows { &row_weight } else { &tap_weight },
             bias: &op.weights.bias,
             zero_point: x.qparams.zero_point,
-            finish: Finish::new(SumRule::conv2d(rules, op, x.code_type), &op.weights, op.groups, x, y, op.clamp),
+            finish: Finish::new(rule, &op.weights, op.groups, x, y, op.clamp),
         };
         Self {
             products: Products::new(level, layer),
@@ -116,9 +173,11 @@ impl Conv2d {
         [self.h_out, self.patches.w_out * self.c_out, self.h_out * self.patches.w_out * self.weights]
     }
 
-    /// As [`Conv2d::compute`], for some rows of the output.
+    /// As [`Conv2d::compute`], for some rows of the output; `y` is those rows.
     pub(super) fn compute_rows(&self, level: Level, scratch: &mut Scratch, rows: Range<usize>, x: &[i8], y: &mut [i8]) {
-        level.give(Run { conv: self, scratch, rows, x, y });
+        if !rows.is_empty() {
+            level.give(Run { conv: self, scratch, rows, x, y });
+        }
     }
 }
 
@@ -140,7 +199,6 @@ impl Work for Run<'_> {
         let first = self.rows.start * conv.stride;
         conv.frame.fill::<I>(first..(self.rows.end - 1) * conv.stride + conv.extent, self.x, image);
         let w_out = conv.patches.w_out;
-        let y = &mut self.y[self.rows.start * w_out * conv.c_out..self.rows.end * w_out * conv.c_out];
         for index in 0..conv.groups {
             let section = Section {
                 products: &conv.products,
@@ -151,7 +209,7 @@ impl Work for Run<'_> {
                 patching: &conv.patches,
                 stride: conv.c_out,
             };
-            section.compute(instructions, y);
+            section.compute(instructions, self.y);
         }
     }
 }

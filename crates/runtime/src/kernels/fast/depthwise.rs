@@ -35,8 +35,12 @@ impl Depthwise {
 
     pub(super) fn new(rules: Rules, op: &op::Conv2d, x: &ValueInfo, y: &ValueInfo) -> Self {
         let (channels, [k_h, k_w]) = (op.c_in, op.kernel);
-        let frame =
-            Frame { size: [x.shape[1], x.shape[2], channels], border: op.padding, zero_point: x.qparams.zero_point as i8 };
+        let frame = Frame {
+            size: [x.shape[1], x.shape[2], channels],
+            border: op.padding,
+            spread: [1, 1],
+            zero_point: x.qparams.zero_point as i8,
+        };
         let row = frame.framed()[1] * channels;
         let start = |tap: usize| tap / k_w * op.dilation[0] * row + tap % k_w * op.dilation[1] * channels;
         let (codes, blocks) = (op.weights.codes.unpack(), channels.div_ceil(LANES));

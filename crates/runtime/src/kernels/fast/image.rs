@@ -11,6 +11,8 @@ pub(super) struct Frame {
     pub(super) size: [usize; 3],
     /// `[top, left, bottom, right]`.
     pub(super) border: [usize; 4],
+    /// Distance of neighbouring pixels, `[vertical, horizontal]`; real 0 lies between those that are apart.
+    pub(super) spread: [usize; 2],
     /// The code of real 0.
     pub(super) zero_point: i8,
 }
@@ -18,8 +20,8 @@ pub(super) struct Frame {
 impl Frame {
     /// `[h, w]` with the border.
     pub(super) fn framed(&self) -> [usize; 2] {
-        let [top, left, bottom, right] = self.border;
-        [self.size[0] + top + bottom, self.size[1] + left + right]
+        let ([h, w, _], [top, left, bottom, right]) = (self.size, self.border);
+        [(h - 1) * self.spread[0] + 1 + top + bottom, (w - 1) * self.spread[1] + 1 + left + right]
     }
 
     /// Number of codes with the border.
@@ -31,21 +33,34 @@ impl Frame {
     /// Writes some rows of the framed image, counted with the border, to their places in `image`.
     #[inline(always)]
     pub(super) fn fill<I: Instructions>(&self, rows: Range<usize>, x: &[i8], image: &mut [I::Code]) {
-        let ([h, w, c], [top, left, ..]) = (self.size, self.border);
+        let ([h, w, c], [top, left, ..], [down, across]) = (self.size, self.border, self.spread);
         let (zero, length) = (I::code(self.zero_point), self.framed()[1] * c);
         for (to, row) in image[rows.start * length..rows.end * length].chunks_exact_mut(length).zip(rows) {
-            match row.checked_sub(top).filter(|&row| row < h) {
-                Some(row) => {
-                    let (before, to) = to.split_at_mut(left * c);
-                    let (to, after) = to.split_at_mut(w * c);
-                    before.fill(zero);
-                    after.fill(zero);
-                    for (to, &code) in to.iter_mut().zip(&x[row * w * c..]) {
-                        *to = I::code(code);
-                    }
+            let row = row.checked_sub(top).filter(|row| row.is_multiple_of(down)).map(|row| row / down);
+            let Some(row) = row.filter(|&row| row < h) else {
+                to.fill(zero);
+                continue;
+            };
+            let (before, to) = to.split_at_mut(left * c);
+            let (to, after) = to.split_at_mut(((w - 1) * across + 1) * c);
+            before.fill(zero);
+            after.fill(zero);
+            let codes = &x[row * w * c..(row + 1) * w * c];
+            if across == 1 {
+                write::<I>(codes, to);
+            } else {
+                to.fill(zero);
+                for (to, codes) in to.chunks_mut(across * c).zip(codes.chunks_exact(c)) {
+                    write::<I>(codes, &mut to[..c]);
                 }
-                None => to.fill(zero),
             }
         }
+    }
+}
+
+#[inline(always)]
+fn write<I: Instructions>(codes: &[i8], to: &mut [I::Code]) {
+    for (to, &code) in to.iter_mut().zip(codes) {
+        *to = I::code(code);
     }
 }

@@ -85,7 +85,7 @@ impl Work for Run<'_> {
     fn with<I: Instructions>(self, instructions: I) {
         let linear = self.linear;
         let image = I::image(self.scratch);
-        let frame = Frame { size: [1, 1, self.x.len()], border: [0; 4], zero_point: linear.zero_point };
+        let frame = Frame { size: [1, 1, self.x.len()], border: [0; 4], spread: [1, 1], zero_point: linear.zero_point };
         frame.fill::<I>(0..1, self.x, image);
         let section = Section {
             products: &linear.products,

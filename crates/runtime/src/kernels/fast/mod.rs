@@ -117,6 +117,10 @@ pub(crate) fn layout(rules: Rules, op: &Op, inputs: &[&ValueInfo], y: &ValueInfo
     }
     match op {
         Op::Conv2d(_) | Op::MaxPool2d(_) | Op::ResizeNearest(_) => Some(Layout::ChannelsLast),
+        Op::ConvTranspose2d(op) => {
+            let integer = SumRule::conv_transpose2d(rules, CodeType::Int8) != SumRule::RealSum;
+            (integer && Conv2d::spread_frame(op, inputs[0]).is_some()).then_some(Layout::ChannelsLast)
+        }
         // Sums of windows are int32.
         Op::AvgPool2d(op) => (op.kernel[0] * op.kernel[1] < 1 << 23).then_some(Layout::ChannelsLast),
         Op::Linear(_) | Op::Transpose(_) => Some(Layout::RowMajor),
@@ -159,6 +163,7 @@ impl Kernel {
         match op {
             Op::Conv2d(op) if Depthwise::takes(op) => Self::Depthwise(Box::new(Depthwise::new(rules, op, x, y))),
             Op::Conv2d(op) => Self::Conv2d(Box::new(Conv2d::new(level, rules, op, x, y))),
+            Op::ConvTranspose2d(op) => Self::Conv2d(Box::new(Conv2d::transposed(level, rules, op, x, y))),
             Op::Linear(op) => Self::Linear(Box::new(Linear::new(level, rules, op, x, y))),
             Op::Add(op) if rules == Rules::OnnxRuntime => Self::Add(Add::new(*op, x, inputs[1], y)),
             Op::Add(_) | Op::Sub(_) | Op::Mul(_) => Self::Binary(Binary::new(rules, op, x, inputs[1], y)),
@@ -230,7 +235,7 @@ impl Kernel {
         }
     }
 
-    /// Computes some rows of one sample, where [rows are worth sharing](Self::rows_worth_sharing).
+    /// Computes some rows of one sample, where [rows are worth sharing](Self::rows_worth_sharing); `y` is those rows.
     #[cfg(feature = "threads")]
     pub(crate) fn compute_rows(
         &self,
