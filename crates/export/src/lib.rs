@@ -37,7 +37,7 @@ pub use onnx::{
     ActivationCodes, Form as OnnxForm, Interface, OnnxOptions, WeightCodes, obstacles as onnx_obstacles, to_onnx, write_onnx,
 };
 pub use rust::{rust_obstacles, to_rust, write_rust};
-pub use safetensors::{read_safetensors, write_safetensors};
+pub use safetensors::{from_safetensors, read_safetensors, to_safetensors, write_safetensors};
 pub use target::Target;
 pub use tflite::{
     Edges, Form as TfliteForm, TfliteAxes, TfliteOptions, from_tflite, read_tflite, tflite_axes, tflite_obstacles, to_tflite,

@@ -53,8 +53,7 @@ const VERSION: u64 = 2;
 /// [`ExportError::Model`] if the model contradicts itself, [`ExportError::Unsupported`] for an operation or contract that the
 /// format cannot hold, [`ExportError::Write`] or [`ExportError::NotAFile`] if the file cannot be written.
 pub fn write_safetensors(model: &IntegerModel, path: &Path) -> Result<(), ExportError> {
-    model.validate()?;
-    write_atomically(path, &to_bytes(model)?)
+    write_atomically(path, &to_safetensors(model)?)
 }
 
 /// Reads the model that [`write_safetensors`] wrote.
@@ -65,9 +64,20 @@ pub fn write_safetensors(model: &IntegerModel, path: &Path) -> Result<(), Export
 /// integer checkpoint of this version, complete and unchanged.
 pub fn read_safetensors(path: &Path) -> Result<IntegerModel, ExportError> {
     let bytes = read_file(path)?;
-    from_bytes(&bytes).map_err(|source| ExportError::Checkpoint { path: path.to_owned(), source })
+    from_safetensors(&bytes).map_err(|source| ExportError::Checkpoint { path: path.to_owned(), source })
 }
 
+/// The bytes of the file that [`write_safetensors`] writes.
+///
+/// # Errors
+///
+/// As [`write_safetensors`], without those of files.
+pub fn to_safetensors(model: &IntegerModel) -> Result<Vec<u8>, ExportError> {
+    model.validate()?;
+    to_bytes(model)
+}
+
+/// Whether the model validates is asked by the caller.
 fn to_bytes(model: &IntegerModel) -> Result<Vec<u8>, ExportError> {
     let tensors = write_tensors(model);
     let mut description = describe(model)?;
@@ -81,7 +91,12 @@ fn to_bytes(model: &IntegerModel) -> Result<Vec<u8>, ExportError> {
     })
 }
 
-fn from_bytes(bytes: &[u8]) -> Result<IntegerModel, CheckpointError> {
+/// The integer model in the bytes of a checkpoint, as [`read_safetensors`] says.
+///
+/// # Errors
+///
+/// One [`CheckpointError`] variant for each kind of reason.
+pub fn from_safetensors(bytes: &[u8]) -> Result<IntegerModel, CheckpointError> {
     let format = |source: SafeTensorError| CheckpointError::Format { source };
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
     let text = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
@@ -229,12 +244,12 @@ mod tests {
     fn forged(change: impl FnOnce(&mut IntegerModel)) -> CheckpointError {
         let mut model = relu();
         change(&mut model);
-        from_bytes(&to_bytes(&model).unwrap()).unwrap_err()
+        from_safetensors(&to_bytes(&model).unwrap()).unwrap_err()
     }
 
     #[test]
     fn a_forged_file_with_a_right_checksum_is_still_validated() {
-        assert_eq!(from_bytes(&to_bytes(&relu()).unwrap()).unwrap(), relu());
+        assert_eq!(from_safetensors(&to_bytes(&relu()).unwrap()).unwrap(), relu());
         let index = forged(|model| model.nodes[0].inputs[0] = ValueId(usize::MAX));
         assert!(matches!(index, CheckpointError::Index { .. }), "{index}");
         let shape = forged(|model| model.values[0].shape = vec![usize::MAX; 3]);
