@@ -390,6 +390,8 @@ mod tests {
             Array::F32 { shape: vec![2, 1, 3], values: vec![0.0, -0.0, f32::MIN_POSITIVE, f32::INFINITY, -1e30, 1.0 / 3.0] },
             Array::I8 { shape: vec![2, 2], values: vec![-128, -1, 0, 127] },
             Array::U8 { shape: vec![0, 5], values: vec![] },
+            Array::I16 { shape: vec![3], values: vec![i16::MIN, -1, i16::MAX] },
+            Array::I32 { shape: vec![1, 2], values: vec![i32::MIN, i32::MAX] },
         ] {
             write(&path, &array).unwrap();
             let bytes = std::fs::read(&path).unwrap();
@@ -402,7 +404,7 @@ mod tests {
 
     #[test]
     fn other_element_types_are_refused() {
-        for descr in ["'<f8'", "'<f2'", "'<i4'", "'|b1'", "'<i8'", "[('a', '<f4')]"] {
+        for descr in ["'<f8'", "'<f2'", "'<u4'", "'|b1'", "'<i8'", "[('a', '<f4')]"] {
             let header = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': (1,)}}");
             let error = read_bytes(&file(&header, &[0; 8])).unwrap_err();
             assert!(matches!(error, NpyError::WrongDtype { .. }), "{descr}: {error}");
