@@ -136,6 +136,25 @@ fn a_tflite_file_is_a_model_under_both_contracts() {
 }
 
 #[test]
+fn a_recurrent_net_goes_all_the_way() {
+    let folder = TempDir::new().unwrap();
+    let (out, file) = (folder.path().join("run"), folder.path().join("net.c"));
+    let args = ["train", "mnist", "--model", "lstm", "--limit", "192", "--epochs", "1", "--qat-epochs", "1", "--out", text(&out)];
+    let report = json(args);
+    assert_eq!(number(&report, "samples"), 192.0);
+    assert!(number(&report, "largest_difference") <= 3.0, "{report}");
+    // A layer that is applied at every row of an image is one layer, once.
+    let report = json(["inspect", text(&out), "--data", "mnist", "--limit", "64"]);
+    let names: Vec<&str> = report["layers"].as_array().unwrap().iter().map(|layer| layer["name"].as_str().unwrap()).collect();
+    assert!(names.len() > 10 && names[0] == "input" && names.len() < 100, "{names:?}");
+    let report = json(["export", text(&out), "--format", "c", "--out", text(&file)]);
+    assert_eq!(report["contract"], "gemmlowp");
+    // Weights that are read at every step are written once: the text has about four characters a weight.
+    let (weights, source) = (number(&report, "integer_bytes"), fs::metadata(&file).unwrap().len() as f64);
+    assert!(source < 20.0 * weights + 300_000.0, "{source} bytes of source for {weights} bytes of constants");
+}
+
+#[test]
 fn arrays_go_through_every_mode() {
     let folder = TempDir::new().unwrap();
     let (x, y) = (folder.path().join("x.npy"), folder.path().join("y.npy"));

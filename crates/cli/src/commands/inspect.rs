@@ -74,7 +74,8 @@ pub fn run(args: &Inspect, global: &Global) -> Result<(), CliError> {
             });
         }
         let shape = rows[0].output_shape.clone();
-        let classes = rows[rows.len() - 1].output_shape.iter().product();
+        let topology = model.topology();
+        let classes = topology.values[topology.output.0].sample_shape().iter().product();
         let set = images(spec, Split::Test, args.limit.or(Some(SAMPLES)), &run.manifest().model, &shape, classes)?;
         let batches = batches(&set, &device);
         let noise = layer_sqnr(&model, &batches).into_iter().zip(sensitivity(&model, &batches));
@@ -149,10 +150,12 @@ fn rows(model: &QatModel, calibrated: bool) -> Vec<Row> {
         grid: grids[topology.input.0].map(|qparams| Grid { qparams, shared: false }),
         noise: None,
     }];
-    for ((step, layer), cost) in topology.steps.iter().zip(&model.layers).zip(layer_costs(model)) {
+    for (step, layer) in model.steps() {
         let own = layer.output().filter(|_| calibrated).map(|quantizer| quantizer.qparams());
-        let qparams = own.or(grids[step.inputs[0].0]);
-        grids[step.output.0] = qparams;
+        grids[step.output.0] = own.or_else(|| step.inputs.first().and_then(|input| grids[input.0]));
+    }
+    for (index, (layer, cost)) in model.layers.iter().zip(layer_costs(model)).enumerate() {
+        let qparams = grids[model.first_step(index).output.0];
         rows.push(Row {
             name: cost.name.clone(),
             op: cost.op.clone(),

@@ -230,7 +230,11 @@ impl Builder<'_> {
         first..=nodes.next_back().unwrap_or(first)
     }
 
+    /// The table of those values: one that is there already, as where a layer is applied several times, or a new one.
     fn table(&mut self, name: String, values: Values) -> usize {
+        if let Some(index) = self.tables.iter().position(|table| table.values == values) {
+            return index;
+        }
         self.tables.push(Table { name, values });
         self.tables.len() - 1
     }

@@ -19,6 +19,7 @@ mod layers;
 mod lower;
 mod obstacles;
 mod opset;
+mod sharing;
 
 use std::path::Path;
 
@@ -109,6 +110,7 @@ pub fn to_onnx(model: &IntegerModel, options: &OnnxOptions) -> Result<Model, Exp
     let opset = opset::lowest(model, options);
     let mut writer = Writer::new(model, *options, opset);
     writer.body();
+    sharing::share_constants(&mut writer.initializers, &mut writer.nodes);
     let graph = Graph {
         name: Some("qat".to_owned()),
         input: vec![writer.interface("input", model.input)],

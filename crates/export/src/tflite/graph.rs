@@ -12,6 +12,8 @@ pub(super) struct Graph {
     model: Model,
     subgraph: SubGraph,
     integers: BTreeMap<(Vec<i32>, Vec<i32>), i32>,
+    /// The buffer of each content: a layer that is applied several times has its constants once.
+    buffers: BTreeMap<Vec<u8>, u32>,
     /// Whether the first size of computed tensors varies.
     any_batch: bool,
 }
@@ -38,7 +40,7 @@ impl Graph {
     pub(super) fn new(any_batch: bool) -> Self {
         let model = Model { description: concat!("qat ", env!("CARGO_PKG_VERSION")).to_owned(), ..Model::default() };
         let subgraph = SubGraph { name: "main".to_owned(), ..SubGraph::default() };
-        Self { model, subgraph, integers: BTreeMap::new(), any_batch }
+        Self { model, subgraph, integers: BTreeMap::new(), buffers: BTreeMap::new(), any_batch }
     }
 
     fn push(&mut self, tensor: Tensor) -> i32 {
@@ -71,7 +73,8 @@ impl Graph {
         data: Vec<u8>,
         quantization: Option<QuantizationParameters>,
     ) -> i32 {
-        let buffer = self.model.add_buffer(data);
+        let model = &mut self.model;
+        let buffer = *self.buffers.entry(data).or_insert_with_key(|data| model.add_buffer(data.clone()));
         self.push(Tensor { shape, r#type, buffer, name, quantization, ..Tensor::default() })
     }
 

@@ -28,6 +28,7 @@ pub(super) fn read(file: &Model, rules: Rules) -> Result<IntegerModel, TfliteErr
         [tensor] => Ok(tensor as usize),
         _ => Err(unsupported(format!("{end}s"), "one tensor", tensors.len().to_string())),
     });
+    check_constants(file, subgraph)?;
     let mut readers = vec![Vec::new(); subgraph.tensors.len()];
     for (index, operator) in subgraph.operators.iter().enumerate() {
         for &tensor in operator.inputs.iter().filter(|&&tensor| tensor >= 0) {
@@ -64,6 +65,24 @@ pub(super) fn read(file: &Model, rules: Rules) -> Result<IntegerModel, TfliteErr
     let model = IntegerModel { rules, values, nodes, input, output };
     model.validate()?;
     Ok(model)
+}
+
+/// Bytes of constants that any file may have operators read, as often as they read them.
+const MODEST: usize = 64 << 20;
+/// How often operators may read the constants of a larger file on average.
+const MOST_READS: usize = 64;
+
+/// Operators may share a constant, and each gets a copy of its own: a small file must not ask for much memory that way.
+fn check_constants(file: &Model, subgraph: &SubGraph) -> Result<(), TfliteError> {
+    let stored: usize = file.buffers.iter().map(|buffer| buffer.data.len()).sum();
+    let most = MODEST.max(stored.saturating_mul(MOST_READS));
+    let constants = subgraph.operators.iter().flat_map(|operator| &operator.inputs).filter(|&&tensor| tensor >= 0);
+    let read = constants.fold(0usize, |sum, &tensor| sum.saturating_add(file.data(&subgraph.tensors[tensor as usize]).len()));
+    if read > most {
+        let found = format!("{read} bytes of {stored}, of which {most} may be read");
+        return Err(unsupported("constants of all operators".into(), "constants that are read a few times each", found));
+    }
+    Ok(())
 }
 
 fn unsupported(place: String, expected: &'static str, found: String) -> TfliteError {
