@@ -60,9 +60,8 @@ impl LeNet {
 
     /// As `forward`, by plain products: flex quantizes the blocks of a linear layer's weight anew where `Linear` reshapes it.
     fn by_products(&self, x: Tensor<4>) -> Tensor<2> {
-        let linear = |linear: &Linear, x: Tensor<2>| {
-            x.matmul(linear.weight.val()) + linear.bias.as_ref().unwrap().val().unsqueeze()
-        };
+        let linear =
+            |linear: &Linear, x: Tensor<2>| x.matmul(linear.weight.val()) + linear.bias.as_ref().unwrap().val().unsqueeze();
         linear(&self.fc2, relu(linear(&self.fc1, self.features(x))))
     }
 }
@@ -362,8 +361,7 @@ fn layers_of_any_name_are_kept_apart() {
     let (tensors, _) = opened(&model);
     let mut found: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
     let prefix = |name: &str| if name.is_empty() { String::new() } else { format!("{name}.") };
-    let mut expected: Vec<String> =
-        names.iter().flat_map(|name| ["weight", "bias"].map(|part| prefix(name) + part)).collect();
+    let mut expected: Vec<String> = names.iter().flat_map(|name| ["weight", "bias"].map(|part| prefix(name) + part)).collect();
     found.sort_unstable();
     expected.sort_unstable();
     assert_eq!(found, expected);
