@@ -99,7 +99,8 @@ fn describe(parts: &mut Parts, random: &mut Random) {
             let numbers = tokens(text, |c| c.is_ascii_digit() || c == '-' || c == '.');
             let &(from, to) = pick(random, &numbers);
             let edges: Vec<&str> = NUMBERS.split_whitespace().collect();
-            text.replace_range(from..to, *pick(random, &edges));
+            let edge = pick(random, &edges);
+            text.replace_range(from..to, edge);
         }
         // A word becomes another of the text: types, names, keys.
         3 => {
