@@ -86,26 +86,9 @@ fn pick<'a, T>(random: &mut Random, list: &'a [T]) -> &'a T {
     &list[random.int(0, list.len() as i32 - 1) as usize]
 }
 
-const NUMBERS: [&str; 18] = [
-    "0",
-    "1",
-    "2",
-    "3",
-    "-1",
-    "7",
-    "127",
-    "-128",
-    "128",
-    "255",
-    "32767",
-    "65536",
-    "2147483647",
-    "-2147483648",
-    "4294967296",
-    "9223372036854775807",
-    "18446744073709551615",
-    "1e300",
-];
+/// Edges of types.
+const NUMBERS: &str = "0 1 2 3 -1 7 127 -128 128 255 32767 65536 2147483647 -2147483648 4294967296 9223372036854775807 \
+                       18446744073709551615 1e300";
 
 /// Changes the description at one place.
 fn describe(parts: &mut Parts, random: &mut Random) {
@@ -115,7 +98,9 @@ fn describe(parts: &mut Parts, random: &mut Random) {
         0..=2 => {
             let numbers = tokens(text, |c| c.is_ascii_digit() || c == '-' || c == '.');
             let &(from, to) = pick(random, &numbers);
-            text.replace_range(from..to, pick(random, &NUMBERS));
+            let edges: Vec<&str> = NUMBERS.split_whitespace().collect();
+            let edge = pick(random, &edges);
+            text.replace_range(from..to, edge);
         }
         // A word becomes another of the text: types, names, keys.
         3 => {

@@ -7,9 +7,12 @@ use qat_formats::onnx::{Node, Tensor};
 /// Bytes below which a tensor is left alone, so that scales and zero points keep the names of their values.
 const SMALL: usize = 64;
 
+/// What makes two constants equal: data type, dimensions, bytes.
+type Content = (Option<i32>, Vec<i64>, Vec<u8>);
+
 /// Removes initializers that are equal to an earlier one, and has their readers read that one.
 pub(super) fn share_constants(initializers: &mut Vec<Tensor>, nodes: &mut [Node]) {
-    let mut first: HashMap<(Option<i32>, Vec<i64>, Vec<u8>), String> = HashMap::new();
+    let mut first: HashMap<Content, String> = HashMap::new();
     let mut instead = HashMap::new();
     initializers.retain(|tensor| {
         let bytes = tensor.raw_data.clone().unwrap_or_default();
