@@ -38,8 +38,11 @@ const PLANS: [Plan; 4] = [
     Plan { name: "LSTM", model: ZooModel::Lstm, steps: 120 },
 ];
 
-/// Activations and weights, and their granularity.
-const SCHEMES: [(&str, &str, fn() -> QConfig); 4] = [
+/// Activations and weights, their granularity, and the configuration that gives them.
+type NamedScheme = (&'static str, &'static str, fn() -> QConfig);
+
+/// The schemes that networks are compared under.
+const SCHEMES: [NamedScheme; 4] = [
     ("8×8", "channel", QConfig::int8),
     ("8×8", "tensor", QConfig::int8_per_tensor),
     ("8×4", "channel", QConfig::w4a8),
