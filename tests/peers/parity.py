@@ -215,6 +215,22 @@ def network_answers(answers):
     return rows
 
 
+def between_rules(answers):
+    """For each operation on 8-bit codes and each runtime's rules: codes compared with ONNX Runtime's, different, largest."""
+    sums = {}
+    for case in answers.cases:
+        if case["width"] not in ("8", "8×8") or case["granularity"] == "tensor":
+            continue
+        files = {entry["y"].split(".")[1]: entry["y"] for entry in case["engines"].values() if "refused" not in entry}
+        codes = {rules: onnx_codes.offset(np.load(answers.folder / file)) for rules, file in files.items()}
+        for rules in codes.keys() - {"onnx-runtime"}:
+            found = compare(codes[rules], codes["onnx-runtime"])
+            total = sums.setdefault(case["op"], {}).setdefault(rules, [0, 0, 0])
+            total[:] = total[0] + found[0], total[1] + found[1], max(total[2], found[2])
+    order = ["litert", "litert-reference", "tflite-micro"]
+    return {op: {rules: found[rules] for rules in order if rules in found} for op, found in sums.items()}
+
+
 def version_of(command):
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[0]
@@ -273,6 +289,7 @@ def main():
             print("SKIPPED: generated C, since there is no gcc")
         results = list(operations.results())
         matrix = claims.Matrix(results, flags)
+        between = between_rules(operations)
         networks, net_matrix, net_rows = None, None, []
         if not arguments.no_networks:
             networks = answers("networks", images, *([os.path.abspath(cifar)] if cifar else []))
@@ -293,7 +310,7 @@ def main():
             "seed": str(arguments.seed),
             "command": command,
         }
-        text = parity_report.document(facts, matrix, net_matrix, net_rows, list(claims.ENGINES))
+        text = parity_report.document(facts, matrix, net_matrix, net_rows, list(claims.ENGINES), between)
         pathlib.Path(arguments.out).write_text(text, encoding="utf-8")
     for line in broken:
         print(f"broken: {line}")

@@ -1,5 +1,7 @@
 """Writes the parity matrix as a document."""
 
+import fnmatch
+
 from parity_claims import ENGINES, NEAR
 
 # Operations of the matrix in words.
@@ -151,16 +153,19 @@ def table(header, rows):
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
-def document(facts, matrix, net_matrix, net_rows, engines):
+def document(facts, matrix, net_matrix, net_rows, engines, between):
     """The whole file. `engines` are the columns; those that were not run say so."""
     notes = Notes()
     lines = [INTRODUCTION.rstrip("\n")]
     lines += [f"| {name} | {text} |" for name, text in facts.items()]
     lines.append(READING.rstrip("\n"))
     lines.append("")
-    near = [
-        [ENGINES.get(n.engine, n.engine), n.op, n.width, f"{n.share:.2%}", str(n.largest), n.reason] for n in NEAR
-    ]
+    near = []
+    for n in NEAR:
+        matching = [title for engine, title in ENGINES.items() if fnmatch.fnmatchcase(engine, n.engine)]
+        where = f" Only without {n.without}: this machine has it." if n.without in matrix.flags else ""
+        cells = [n.op.replace("*", "").strip("_") or "all", n.width.replace("×*", " × any"), f"{n.share:.1%}", str(n.largest)]
+        near.append([", ".join(matching), *cells, n.reason + where])
     lines += table(["runtime", "operation", "width", "at most, of the codes", "LSB", "why"], near)
     lines.append(OUTSIDE.rstrip("\n"))
 
@@ -192,10 +197,31 @@ def document(facts, matrix, net_matrix, net_rows, engines):
         ["operation", "width", *titles],
         [[TITLES[op], w, *(text_of(matrix, (op, g, w), e, notes) for e in engines)] for op, g, w in others],
     )
+    lines += rules_table(between)
     if net_matrix:
         lines += networks(net_matrix, net_rows, engines, titles, notes)
     lines += ["", "## Notes", "", *notes.lines(), ""]
     return "\n".join(lines)
+
+
+RULES_TEXT = """
+## From rules to rules
+
+What one model gives under the rules of another runtime: codes of 8 bits (weights of 8 bits too, per channel) that differ from those
+under ONNX Runtime's rules, in percent, and by how much at most. The matrix above says that these are the runtimes' own codes, so this is how
+far the runtimes are from each other, and why a model names whose arithmetic it has. Nothing is claimed of these numbers.
+"""
+
+
+def rules_table(between):
+    """`between`: for each operation and rules the codes compared, those that differ, and the largest difference."""
+    names = list(dict.fromkeys(name for found in between.values() for name in found))
+    rows = []
+    for op in sorted(between, key=list(TITLES).index):
+        cells = [between[op].get(name) for name in names]
+        texts = ["–" if cell is None else f"{cell[1] / cell[0]:.2%}, {cell[2]}" if cell[1] else "0" for cell in cells]
+        rows.append([TITLES[op], *texts])
+    return [*RULES_TEXT.rstrip("\n").split("\n"), "", *table(["operation", *names], rows)]
 
 
 def networks(matrix, rows, engines, titles, notes):

@@ -22,11 +22,18 @@ use crate::{
 /// Programs that are compiled together.
 const PROGRAMS: usize = 24;
 
-/// Flags of the compilers.
+/// How generated programs are compiled.
 #[derive(Clone, Copy)]
 pub struct Flags {
-    pub c: &'static [&'static str],
-    pub rust: &'static [&'static str],
+    c: &'static [&'static str],
+    rust: &'static [&'static str],
+}
+
+impl Flags {
+    /// For many programs that run for a moment.
+    pub const QUICK: Self = Self { c: &["-O1"], rust: &["-C", "opt-level=1"] };
+    /// For few programs that run for long.
+    pub const OPTIMIZED: Self = Self { c: &["-O2"], rust: &["-O"] };
 }
 
 /// One problem under the rules of every runtime; a reason where the rules do not have it.

@@ -30,19 +30,11 @@ fn main() {
     fs::create_dir_all(&folder).unwrap();
     let (seed, count) = (seed.parse().expect(usage), count.parse().expect(usage));
     let (cases, flags) = match what.as_str() {
-        "operations" => (operations::cases(seed, count, rest[0].parse().expect(usage)), compilers_flags::QUICK),
-        "networks" => (networks::cases(seed, count, rest.first().map(PathBuf::from)), compilers_flags::OPTIMIZED),
+        "operations" => {
+            (operations::cases(seed, count, rest.first().and_then(|draws| draws.parse().ok()).expect(usage)), cases::Flags::QUICK)
+        }
+        "networks" => (networks::cases(seed, count, rest.first().map(PathBuf::from)), cases::Flags::OPTIMIZED),
         _ => panic!("{usage}"),
     };
     cases::write(&folder, seed, &cases, flags);
-}
-
-/// How generated programs are compiled.
-mod compilers_flags {
-    use crate::cases::Flags;
-
-    /// Many programs that run for a moment.
-    pub const QUICK: Flags = Flags { c: &["-O1"], rust: &["-C", "opt-level=1"] };
-    /// Few programs that run for long.
-    pub const OPTIMIZED: Flags = Flags { c: &["-O2"], rust: &["-O"] };
 }

@@ -10,6 +10,8 @@ use crate::{
 
 /// Samples that no case exceeds: an operation that gives one number for a sample stays below the wanted outputs.
 const MOST_SAMPLES: usize = 4000;
+/// Samples that every case has: some extreme ones, and as many random ones as say something.
+const FEWEST_SAMPLES: usize = 8;
 
 const SCALES: [(&str, Scales); 3] = [("random", Scales::Random), ("ties", Scales::Ties), ("saturating", Scales::Saturating)];
 
@@ -45,7 +47,9 @@ fn of_draw(seed: u64, outputs: usize) -> Vec<Case> {
                         (true, true) => "tensor",
                     };
                     let width = if is_weighted { width } else { width.split('×').next().unwrap_or(width) };
-                    let samples = outputs.div_ceil(SCALES.len() * model.output_info().elements().unwrap()).clamp(3, MOST_SAMPLES);
+                    let samples = outputs
+                        .div_ceil(SCALES.len() * model.output_info().elements().unwrap())
+                        .clamp(FEWEST_SAMPLES, MOST_SAMPLES);
                     let x = inputs(&model, samples, seed);
                     let models = Models::by(|rules| with_rules(&model, rules).map_err(|error| error.to_string()));
                     cases.push(Case { op, width, granularity, kind, models, samples, x, labels: Vec::new() });
