@@ -90,6 +90,7 @@ fn every_format_is_written_twice_alike() {
         ("onnx-qop", "fp32-rne"),
         ("tflite", "fp32-rne"),
         ("safetensors", "fp32-rne"),
+        ("burnpack", "fp32-rne"),
         ("encodings", "fp32-rne"),
         ("c", "gemmlowp"),
         ("rust", "gemmlowp"),
