@@ -1,6 +1,6 @@
 """Makes the parity matrix: every operation and four networks, through every format that holds them, against the engine.
 
-    python parity.py --out docs/parity.md [--quick] [--seed N] [--work FOLDER] [--no-networks] [--cifar FOLDER]
+    python parity.py --out docs/parity.md [--quick] [--seed N] [--work FOLDER [--reuse]] [--no-networks] [--cifar FOLDER]
 
 Builds and runs the workspace's example parity_cases, which writes models as files with the codes that go in and the codes that the
 engine gives, and compiles and runs generated C and Rust; then runs the files in ONNX Runtime, LiteRT, LiteRT's reference kernels
@@ -12,6 +12,7 @@ where a claim does not hold.
 --seed N          of models and inputs; the same seed gives the same table on the same machine
 --cifar FOLDER    lossless CIFAR-10 for ResNet-8; default: datasets/cifar10/lossless in the folder that QAT_SHARED names
 --work FOLDER     keeps the files there
+--reuse           takes the files that an earlier run with the same options left in --work
 """
 
 import argparse
@@ -261,6 +262,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=31)
     parser.add_argument("--work", metavar="FOLDER")
+    parser.add_argument("--reuse", action="store_true")
     parser.add_argument("--no-networks", action="store_true")
     parser.add_argument("--cifar", metavar="FOLDER")
     arguments = parser.parse_args()
@@ -274,14 +276,18 @@ def main():
         print("SKIPPED: TFLite-Micro, since QAT_TFLM_PYTHON names no Python")
         engines.remove("tflite-micro")
 
-    program = build()
+    if arguments.reuse and not arguments.work:
+        parser.error("--reuse: expected --work as well, found none")
+    program = None if arguments.reuse else build()
     model_name, flags = machine()
     with tempfile.TemporaryDirectory() as temporary:
         work = pathlib.Path(arguments.work or temporary)
 
         def answers(what, count, *rest):
             folder = work / what
-            subprocess.run([program, what, folder, str(arguments.seed), str(count), *rest], cwd=ROOT / "crates/cli", check=True)
+            if program:
+                command = [program, what, folder, str(arguments.seed), str(count), *rest]
+                subprocess.run(command, cwd=ROOT / "crates/cli", check=True, stdout=subprocess.DEVNULL)
             return Answers(folder, engines)
 
         operations = answers("operations", outputs, str(draws))

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    num::NonZero,
     path::Path,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
@@ -19,7 +20,7 @@ use crate::{
     peers::Array,
 };
 
-/// Programs that are compiled together.
+/// Programs that are compiled together, at most.
 const PROGRAMS: usize = 24;
 
 /// How generated programs are compiled.
@@ -167,7 +168,8 @@ fn file(folder: &Path, name: &str, engine: &str, model: &IntegerModel) -> Result
 
 /// Compiles and runs the programs of both languages, some at a time on each core, and writes what they give.
 fn run_programs(folder: &Path, programs: &[(usize, &IntegerModel, &Codes)], flags: Flags) {
-    let chunks: Vec<_> = programs.chunks(PROGRAMS).collect();
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let chunks: Vec<_> = programs.chunks(programs.len().div_ceil(4 * threads).clamp(1, PROGRAMS)).collect();
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -189,7 +191,6 @@ fn run_programs(folder: &Path, programs: &[(usize, &IntegerModel, &Codes)], flag
             keep("rust", bench.rust(flags.rust));
         }
     };
-    let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(work);
