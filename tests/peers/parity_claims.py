@@ -45,8 +45,6 @@ class Absent:
     op: str
     width: str
     reason: str
-    # Whether some scales have a file, or may have one.
-    partly: bool = False
 
 
 ORDER = (
@@ -70,7 +68,6 @@ HARD_SWISH = "No TFLite runtime has hard swish on int16 codes."
 INTEGER_OPERATORS = "ONNX's integer operators take codes of 8 bits."
 AVERAGE = "ONNX Runtime's average pool on int16 codes would be a float one, whose order of summation has no rule here."
 SOFTMAX = "ONNX Runtime's softmax on int16 codes would be a float one, whose exponential has no rule here."
-POWERS = "LiteRT has another kernel for input steps near some powers of two (Q34), which has no rule here."
 REFUSED = [
     *(Absent(engine, "conv_transpose2d_groups", "*", TRANSPOSED) for engine in ("litert*", "tflite-micro", "c", "rust")),
     *(Absent(engine, "max_pool2d_dilated", "*", DILATED) for engine in ("litert*", "tflite-micro")),
@@ -81,7 +78,6 @@ REFUSED = [
     Absent("onnx-qop", "requantize_type", "8", INTEGER_OPERATORS),
     *(Absent("onnx-qdq", op, "16*", AVERAGE) for op in ("avg_pool2d*", "ResNet-8", "DS-CNN")),
     Absent("onnx-qdq", "softmax", "16", SOFTMAX),
-    *(Absent("litert", op, "16*", POWERS, partly=True) for op in ("sigmoid", "tanh", "lstm_cell", "gru_cell")),
 ]
 
 
@@ -165,10 +161,7 @@ class Matrix:
                 name = f"{' '.join(part for part in row if part)}, {ENGINES[engine]}"
                 found += [f"{name}, {kind}: {reason}" for kind, reason in cell.failed.items()]
                 absent = self.absent(row, engine)
-                is_partial = absent is not None and absent.partly
-                if is_partial and not cell.compared:
-                    found.append(f"{name}: expected a file for some scales, found none")
-                if not is_partial and bool(cell.refused) != bool(absent):
+                if bool(cell.refused) != bool(absent):
                     what = f"none, {cell.refused}" if cell.refused else "one"
                     found.append(f"{name}: expected {'no file' if absent else 'a file'}, found {what}")
                 near = self.near(row, engine)
