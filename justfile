@@ -30,3 +30,8 @@ bench-runtime:
 # Times the integer engine and ONNX Runtime in turns; PYTHON has tests/peers/requirements.txt.
 bench-peers python="python3" *flags="":
     {{ python }} benches/peers/compare.py {{ flags }}
+
+# The parity matrix, written into docs/parity.md. QAT_PYTHON and QAT_TFLM_PYTHON name Pythons with the peers, QAT_SHARED a folder with
+# lossless CIFAR-10.
+parity:
+    ${QAT_PYTHON:-python3} tests/peers/parity.py --out docs/parity.md

@@ -40,7 +40,7 @@ pub fn with_rules(model: &IntegerModel, rules: Rules) -> Result<IntegerModel, Mo
 
 /// As [`with_rules`], the result not validated.
 pub(crate) fn rewritten(model: &IntegerModel, rules: Rules) -> Result<IntegerModel, ModelError> {
-    indices_hold(model)?;
+    can_be_rewritten(model)?;
     let mut lowering = Lowering { rules, values: model.values.clone(), nodes: Vec::new() };
     for node in &model.nodes {
         lowering.node(node)?;
@@ -53,8 +53,24 @@ pub(crate) fn rewritten(model: &IntegerModel, rules: Rules) -> Result<IntegerMod
     Ok(IntegerModel { rules, values, nodes, input: model.input, output: model.output })
 }
 
+/// Refuses parameters that no table can be made for: what validation of a whole model would refuse later.
+pub(crate) fn check_qparams(at: &str, code_type: CodeType, qparams: QParams) -> Result<(), ModelError> {
+    let QParams { scale, zero_point } = qparams;
+    if !scale.is_finite() || scale <= 0.0 {
+        return Err(ModelError::Scale { at: at.to_owned(), found: scale });
+    }
+    let is_zero_point = match code_type {
+        CodeType::Int8 => (-128..=127).contains(&zero_point),
+        CodeType::Int16 | CodeType::Int32 => zero_point == 0,
+    };
+    if is_zero_point { Ok(()) } else { Err(ModelError::ZeroPoint { at: at.to_owned(), found: zero_point }) }
+}
+
 /// What the rewriting relies on; the rest is for the rules of the result to judge, as those of the model may be others.
-fn indices_hold(model: &IntegerModel) -> Result<(), ModelError> {
+fn can_be_rewritten(model: &IntegerModel) -> Result<(), ModelError> {
+    for value in &model.values {
+        check_qparams(&format!("value `{}`", value.name), value.code_type, value.qparams)?;
+    }
     let count = model.values.len();
     for (index, node) in model.nodes.iter().enumerate() {
         let at = || format!("node {index} ({})", node.op.kind());

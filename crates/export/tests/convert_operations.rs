@@ -86,6 +86,8 @@ struct Tolerance {
 const PRODUCT: Tolerance = Tolerance { difference: 1, share: 2.0 };
 /// One operation that runtimes round in their own way.
 const ROUNDED: Tolerance = Tolerance { difference: 1, share: 13.0 };
+/// A mean: where gemmlowp's second rounding halves, every second result of the first is a tie.
+const AVERAGED: Tolerance = Tolerance { difference: 1, share: 30.0 };
 /// Codes that are moved.
 const MOVED: Tolerance = Tolerance { difference: 0, share: 0.0 };
 /// Several operations, the later ones on the differences of the earlier.
@@ -205,15 +207,15 @@ fn cases() -> Vec<Case> {
             let halves = x.clone().chunk(2, 1);
             Tensor::cat(vec![halves[1].clone(), x, halves[0].clone()], 1)
         }),
-        case("mean", ROUNDED, [1, 4, 3, 5], |_, x: Tensor<4>| x.mean_dims(&[2, 3]).squeeze_dims::<2>(&[2, 3])),
-        case("mean over axes apart", ROUNDED, [1, 4, 3, 5], |_, x: Tensor<4>| x.mean_dims(&[1, 3]).squeeze_dims::<2>(&[1, 3])),
+        case("mean", AVERAGED, [1, 4, 3, 5], |_, x: Tensor<4>| x.mean_dims(&[2, 3]).squeeze_dims::<2>(&[2, 3])),
+        case("mean over axes apart", AVERAGED, [1, 4, 3, 5], |_, x: Tensor<4>| x.mean_dims(&[1, 3]).squeeze_dims::<2>(&[1, 3])),
         case("average", SEVERAL, [1, 4, 6, 6], |_, x: Tensor<4>| {
             avg_pool2d(x, AvgPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]).with_count_include_pad(true))
         }),
         case("average without padding", SEVERAL, [1, 4, 6, 6], |_, x: Tensor<4>| {
             avg_pool2d(x, AvgPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]).with_count_include_pad(false))
         }),
-        case("average of an image", ROUNDED, [1, 4, 6, 6], |_, x: Tensor<4>| adaptive_avg_pool2d(x, [1, 1])),
+        case("average of an image", AVERAGED, [1, 4, 6, 6], |_, x: Tensor<4>| adaptive_avg_pool2d(x, [1, 1])),
         case("matmul and relu", ROUNDED, [1, 3, 5, 4], |_, x: Tensor<4>| relu(x.clone().matmul(x.swap_dims(2, 3)))),
         case("clamp", MOVED, [1, 4], |_, x: Tensor<2>| relu(x.clamp_max(1.3).reshape([-1, 2, 2]))),
         case("sigmoid", ROUNDED, [1, 4], |_, x: Tensor<2>| sigmoid(x)),

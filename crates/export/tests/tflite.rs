@@ -294,7 +294,11 @@ fn files_with_something_else_are_refused_by_name() {
     refused("weights whose channels divide", &|file| tensor(file, "input").shape = vec![1, 16, 16, 4]);
     refused("one image", &|file| tensor(file, "input").shape = vec![2, 16, 16, 3]);
     refused("one tensor", &|file| file.subgraphs[0].outputs.clear());
-    refused("int8 or int16", &|file| tensor(file, "input").r#type = TensorType::UINT8);
+    refused("int8 or int16", &|file| {
+        let input = tensor(file, "input");
+        input.r#type = TensorType::UINT8;
+        input.quantization.as_mut().unwrap().zero_point = vec![128];
+    });
     refused("int8 or int16", &|file| tensor(file, "stem.output0").r#type = TensorType::FLOAT32);
 
     let contradicts = |change: &dyn Fn(&mut Model)| {
@@ -306,6 +310,23 @@ fn files_with_something_else_are_refused_by_name() {
     contradicts(&|file| tensor(file, "stem.output0").shape = vec![1, 15, 16, 8]);
     contradicts(&|file| tensor(file, "stem.output0").shape = vec![1, 1 << 15, 1 << 15, 8]);
     contradicts(&|file| tensor(file, "input").shape = vec![1, 0, 16, 3]);
+}
+
+#[test]
+fn scales_that_no_table_can_be_made_for_are_refused() {
+    for (name, model) in every_model(Rules::TfliteMicro) {
+        for scale in [0.0, -1.0, f32::NAN, f32::INFINITY, -f32::MIN_POSITIVE] {
+            let mut file = file(&model, &TfliteOptions::default());
+            if let Some(quantization) = &mut tensor(&mut file, "input").quantization {
+                quantization.scale = vec![scale];
+                let error = from_tflite(&tflite::write(&file).unwrap(), Rules::TfliteMicro).unwrap_err();
+                assert!(matches!(error, TfliteError::Model { .. }), "{name}: {error}");
+            }
+            let mut broken = model.clone();
+            broken.values[0].qparams.scale = scale;
+            assert!(with_rules(&broken, Rules::LiteRt).is_err(), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::{
 };
 
 use common::{Random, lenet_wide, resnet};
-use qat_runtime::{Engine, IntegerModel, Level, Op, Weights};
+use qat_runtime::{Engine, IntegerModel, Level, Op, Rules, Weights};
 
 const NETS: [&str; 3] = ["lenet", "resnet8", "resnet20"];
 const SEED: u64 = 20_261_124;
@@ -202,17 +202,27 @@ fn main() -> io::Result<()> {
     if let Some(peak) = peak() {
         println!("dot products in registers, one core: {peak:.0} GMAC/s");
     }
-    println!("{:10} {:12} {:>7} {:>7} {:>10} {:>8}", "net", "level", "samples", "threads", "us/sample", "GMAC/s");
+    println!("{:10} {:16} {:12} {:>7} {:>7} {:>10} {:>8}", "net", "rules", "level", "samples", "threads", "us/sample", "GMAC/s");
     for name in NETS {
-        let model = net(name);
-        for level in Level::available() {
-            for (samples, threads) in [(1, 1), (64, 1), (1, 2), (64, 2)] {
-                let mut engine = Engine::with_level(&model, level).expect("a valid model").with_threads(threads);
-                let codes = Random::quiet(SEED).codes(samples * model.input_info().elements().expect("a valid model"));
-                let repeats = if samples == 1 { 400 } else { 15 };
-                let nanoseconds = time(&mut engine, &codes, repeats) as f64 / samples as f64;
-                let rate = products(&model) as f64 / nanoseconds;
-                println!("{name:10} {:12} {samples:7} {threads:7} {:10.2} {rate:8.1}", level.name(), nanoseconds / 1000.0);
+        let mut model = net(name);
+        for (rules_name, rules) in Rules::NAMES {
+            model.rules = rules;
+            if let Err(error) = model.validate() {
+                eprintln!("{name} is left out: {error}");
+                continue;
+            }
+            for level in Level::available() {
+                // Rules other than the first differ in their roundings alone.
+                let all = [(1, 1), (64, 1), (1, 2), (64, 2)];
+                for &(samples, threads) in if rules == Rules::OnnxRuntime { &all[..] } else { &all[..1] } {
+                    let mut engine = Engine::with_level(&model, level).expect("a valid model").with_threads(threads);
+                    let codes = Random::quiet(SEED).codes(samples * model.input_info().elements().expect("a valid model"));
+                    let repeats = if samples == 1 { 400 } else { 15 };
+                    let nanoseconds = time(&mut engine, &codes, repeats) as f64 / samples as f64;
+                    let (rate, level) = (products(&model) as f64 / nanoseconds, level.name());
+                    let time = nanoseconds / 1000.0;
+                    println!("{name:10} {rules_name:16} {level:12} {samples:7} {threads:7} {time:10.2} {rate:8.1}");
+                }
             }
         }
     }

@@ -57,9 +57,12 @@ impl Multiplier {
     }
 }
 
-/// `(fraction, exponent)` with `x = fraction · 2^exponent` and the fraction in `[1/2, 1)`, for finite `x > 0`.
+/// `(fraction, exponent)` with `x = fraction · 2^exponent` and the fraction in `[1/2, 1)`, for finite `x > 0`; `(x, 0)` else.
 pub(crate) fn split(x: f64) -> (f64, i32) {
     const SMALLEST_NORMAL: f64 = f64::MIN_POSITIVE;
+    if x <= 0.0 {
+        return (x, 0);
+    }
     if x < SMALLEST_NORMAL {
         let (fraction, exponent) = split(x * 18_014_398_509_481_984.0);
         return (fraction, exponent - 54);

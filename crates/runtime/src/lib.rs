@@ -13,6 +13,7 @@ mod codes;
 mod engine;
 mod error;
 mod fixed_point;
+mod fixed_point16;
 mod fma;
 mod forward;
 mod kernels;

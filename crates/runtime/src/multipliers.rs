@@ -13,7 +13,7 @@ use crate::{
     requantize::Scaling,
     rules::{Contract, Rules},
     sum_rule::SumRule,
-    tables::{SigmoidInput, leaky_multipliers, softmax_multiplier},
+    tables::{SigmoidInput, leaky_multipliers, short_doublings, softmax_multiplier},
 };
 
 /// A multiplier in integers, `m0 · 2^(shift − 31)`.
@@ -58,6 +58,7 @@ impl Rules {
             Op::Mean(op) => is_integer.then_some(vec![mean_multiplier(x, y, op.count(&x.shape)).into()]),
             Op::Requantize => is_integer.then_some(vec![requantize_multiplier(x, y).into()]),
             Op::Unary(_) if is_wide && !is_integer => None,
+            Op::Unary(op) if is_wide && short_doublings(self, op.function, x.qparams.scale).is_some() => None,
             Op::Unary(op) if is_wide => Some(match op.function {
                 Function::Sigmoid | Function::Tanh => {
                     let (m0, shift) = SigmoidInput::new(op.function, x.qparams.scale).parts();

@@ -310,6 +310,17 @@ pub(crate) fn power_of_two_exponent(scale: f32) -> Option<i32> {
     ((logarithm - whole).abs() < 1e-3).then_some(whole as i32)
 }
 
+/// Doublings of int16 codes to steps of 2^−12, where LiteRT computes a logistic or tanh of them in 16-bit fixed point.
+pub(crate) fn short_doublings(rules: Rules, function: Function, scale: f32) -> Option<u32> {
+    let highest = match function {
+        Function::Sigmoid => 0,
+        Function::Tanh => 1,
+        _ => return None,
+    };
+    let doublings = power_of_two_exponent(scale)? + 12;
+    (rules == Rules::LiteRt && (0..=highest).contains(&doublings)).then_some(doublings as u32)
+}
+
 /// From int16 codes to positions of 1 / (3 · 4096) in the table of the logistic: `(q · multiplier + half) >> shift`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SigmoidInput {

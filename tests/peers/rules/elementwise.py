@@ -25,7 +25,7 @@ import elementwise_xnnpack
 import movement
 from onnx_engine import run_onnx
 from problem import KINDS, Problem
-from tflite_engines import run_litert, run_tflm
+from tflite_engines import run_litert, run_tflm, tflm_version
 from tflite_model import write_model
 
 ENGINES = ("onnx", "litert", "litert-ref", "tflm")
@@ -149,7 +149,8 @@ def write_goldens(engines, seed: int, folder: pathlib.Path, turns: int) -> int:
                         raise SystemExit(f"{engine} {op} {p.name}: {found}")
                     failures += any((y != z.reshape(y.shape)).any() for y, z in zip(expected, found))
                     cases.append((p, found[0].reshape(expected[0].shape)))
-        elementwise_goldens.write(folder, engine, cases, versions, seed)
+        peer = f"{versions}, tflite-micro {tflm_version()}" if engine == "tflm" else versions
+        elementwise_goldens.write(folder, engine, cases, peer, seed)
     return failures
 
 

@@ -26,11 +26,23 @@ def run_litert(model: bytes, inputs: list, engine: str):
         return f"{type(error).__name__}: {str(error)[:200]}"
 
 
-def run_tflm(jobs: list) -> list:
-    """Results of `[(model, inputs)]` in one process of the interpreter `QAT_TFLM_PYTHON`; each as in `run_litert`."""
+def tflm_python() -> str:
+    """The interpreter that has TFLite-Micro."""
     python = os.environ.get("QAT_TFLM_PYTHON")
     if not python:
         raise SystemExit("QAT_TFLM_PYTHON: expected an interpreter with tflite-micro, found nothing")
+    return python
+
+
+def tflm_version() -> str:
+    """The version of TFLite-Micro."""
+    question = "from importlib.metadata import version; print(version('tflite-micro'))"
+    return subprocess.run([tflm_python(), "-c", question], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def run_tflm(jobs: list) -> list:
+    """Results of `[(model, inputs)]` in one process of `tflm_python`; each as in `run_litert`."""
+    python = tflm_python()
     with tempfile.TemporaryDirectory() as folder:
         paths = [os.path.join(folder, name) for name in ("jobs", "results")]
         with open(paths[0], "wb") as file:

@@ -1,8 +1,8 @@
 //! The cases of the parity matrix: files in every format, the codes that go in, and the codes that the engine gives.
 //!
 //! ```text
-//! parity_cases operations FOLDER SEED OUTPUTS      one small model for each operation, granularity, width and kind of scales
-//! parity_cases networks FOLDER SEED IMAGES CIFAR   four networks, briefly trained, on IMAGES test images; CIFAR may be missing
+//! parity_cases operations FOLDER SEED OUTPUTS DRAWS      small models for each operation, granularity, width and kind of scales
+//! parity_cases networks FOLDER SEED IMAGES CIFAR         four networks, briefly trained, on IMAGES test images; CIFAR may be missing
 //! ```
 //!
 //! Both write `FOLDER/cases.json` and what it names. Generated C and Rust are compiled and run here, since their programs are
@@ -24,13 +24,13 @@ use std::{env, fs, path::PathBuf};
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let usage = "usage: parity_cases operations FOLDER SEED OUTPUTS | parity_cases networks FOLDER SEED IMAGES [CIFAR]";
+    let usage = "usage: parity_cases operations FOLDER SEED OUTPUTS DRAWS | parity_cases networks FOLDER SEED IMAGES [CIFAR]";
     let [what, folder, seed, count, rest @ ..] = arguments.as_slice() else { panic!("{usage}") };
     let folder = PathBuf::from(folder);
     fs::create_dir_all(&folder).unwrap();
     let (seed, count) = (seed.parse().expect(usage), count.parse().expect(usage));
     let (cases, flags) = match what.as_str() {
-        "operations" => (operations::cases(seed, count), compilers_flags::QUICK),
+        "operations" => (operations::cases(seed, count, rest[0].parse().expect(usage)), compilers_flags::QUICK),
         "networks" => (networks::cases(seed, count, rest.first().map(PathBuf::from)), compilers_flags::OPTIMIZED),
         _ => panic!("{usage}"),
     };

@@ -21,8 +21,13 @@ const WIDTHS: [(&str, CodeType, WeightBits); 4] = [
     ("16×8", CodeType::Int16, WeightBits::Eight),
 ];
 
-/// All cases, with at least `outputs` numbers for each operation, granularity and width where [`MOST_SAMPLES`] allows it.
-pub fn cases(seed: u64, outputs: usize) -> Vec<Case> {
+/// All cases, with at least `outputs` numbers for each operation, granularity and width where [`MOST_SAMPLES`] allows it, from
+/// `draws` models of each kind.
+pub fn cases(seed: u64, outputs: usize, draws: usize) -> Vec<Case> {
+    (0..draws as u64).flat_map(|draw| of_draw(seed + draw, outputs / draws)).collect()
+}
+
+fn of_draw(seed: u64, outputs: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     for (width, code_type, bits) in WIDTHS {
         for per_tensor in [false, true] {

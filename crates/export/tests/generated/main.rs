@@ -42,18 +42,18 @@ enum Build {
 /// Compares programs of the models with the engine on codes of all kinds.
 fn compare(names: &[String], models: &[IntegerModel], samples: usize, build: Build) {
     let inputs: Vec<Codes> = models.iter().enumerate().map(|(index, model)| inputs(model, 77 + index as u64, samples)).collect();
-    compare_on(names, models, &inputs, build);
+    let expected: Vec<Codes> = models.iter().zip(&inputs).map(|(model, inputs)| model.run_reference(inputs).unwrap()).collect();
+    compare_with(&expected, names, models, &inputs, build);
 }
 
-/// Compiles the models in both languages and compares all outputs with the engine's.
-fn compare_on(names: &[String], models: &[IntegerModel], inputs: &[Codes], build: Build) {
+/// Compiles the models in both languages and compares all outputs with the engine's, which are expected.
+fn compare_with(expected: &[Codes], names: &[String], models: &[IntegerModel], inputs: &[Codes], build: Build) {
     let folder = tempfile::tempdir().unwrap();
-    let expected: Vec<Codes> = models.iter().zip(inputs).map(|(model, inputs)| model.run_reference(inputs).unwrap()).collect();
     let bench = Bench { folder: folder.path(), models, inputs };
     bench.write_inputs();
     let check = |how: &str, found: &[Codes]| {
         let mut compared = 0;
-        for ((name, expected), found) in names.iter().zip(&expected).zip(found) {
+        for ((name, expected), found) in names.iter().zip(expected).zip(found) {
             let (expected, found) = (expected.to_i32s(), found.to_i32s());
             assert_eq!(expected.len(), found.len(), "{how}: {name}");
             let different = expected.iter().zip(&found).filter(|(a, b)| a != b).count();

@@ -1,13 +1,14 @@
 //! The int8 ResNet-8 of MLPerf Tiny, made by TensorFlow's converter, as C and Rust: the engine's codes on real images.
 //!
-//! Needs the shared folder, named by `QAT_SHARED`. That the engine's codes are TFLite-Micro's is another test's business.
+//! Needs the shared folder, named by `QAT_SHARED`. That the engine's codes are TFLite-Micro's, and the fast kernels' the
+//! reference's, are other tests' business.
 
 use std::{env, fs, path::PathBuf};
 
 use qat_export::read_tflite;
 use qat_runtime::{Codes, Rules};
 
-use crate::{Build, compare_on};
+use crate::{Build, compare_with};
 
 /// Label, then three planes of 32 × 32 pixels.
 const RECORD: usize = 1 + 3 * 32 * 32;
@@ -32,5 +33,6 @@ fn resnet8_gives_the_codes_of_the_engine_on_a_thousand_images() {
         .flat_map(|record| (0..1024).flat_map(move |at| (0..3).map(move |channel| pixel(record, at, channel))))
         .collect();
     assert_eq!(codes.len(), IMAGES * 3072);
-    compare_on(&["resnet8".to_owned()], &[model], &[Codes::Int8(codes)], Build::Optimized);
+    let expected = model.run(&codes).unwrap();
+    compare_with(&[expected], &["resnet8".to_owned()], &[model], &[Codes::Int8(codes)], Build::Optimized);
 }

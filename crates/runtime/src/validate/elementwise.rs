@@ -177,11 +177,6 @@ impl Place<'_> {
         if !SigmoidInput::new(op.function, scale).holds() {
             return Err(self.rules_lack(format!("an input scale of {scale}, whose codes go beyond int32")));
         }
-        let exponents = if op.function == Function::Tanh { -12..=-11 } else { -12..=-12 };
-        let is_short = tables::power_of_two_exponent(scale).is_some_and(|exponent| exponents.contains(&exponent));
-        if self.rules == Rules::LiteRt && is_short {
-            return Err(self.rules_lack(format!("an input scale of {scale}, for which LiteRT takes a 16-bit kernel")));
-        }
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use qat_formats::tflite::{
 use qat_runtime::{CodeType, Codes, Function, IntegerModel, Node, Op, QParams, Rules, Transpose, ValueId, ValueInfo};
 
 use super::order::{Order, transpose};
-use crate::{error::TfliteError, names};
+use crate::{error::TfliteError, lower::check_qparams, names};
 
 /// The model that the file holds, with the arithmetic of `rules`.
 pub(super) fn read(file: &Model, rules: Rules) -> Result<IntegerModel, TfliteError> {
@@ -205,7 +205,9 @@ impl<'f> Reader<'f> {
         let Some(zero_point) = i32::try_from(zero_point).ok().and_then(|zero_point| zero_point.checked_sub(shift)) else {
             return Err(unsupported(self.place(tensor), "a zero point within int32", zero_point.to_string()));
         };
-        Ok((code_type, QParams { scale: *scale, zero_point }))
+        let qparams = QParams { scale: *scale, zero_point };
+        check_qparams(&self.place(tensor), code_type, qparams)?;
+        Ok((code_type, qparams))
     }
 
     /// Nothing in the tensor's description is unknown.
@@ -432,7 +434,10 @@ impl<'f> Reader<'f> {
                 _ => Err(site.wrong_options()),
             },
             B::LEAKY_RELU => match site.options() {
-                BuiltinOptions::LeakyRelu(options) => self.unary(site, Function::LeakyRelu { slope: options.alpha }),
+                BuiltinOptions::LeakyRelu(options) if options.alpha.is_finite() => {
+                    self.unary(site, Function::LeakyRelu { slope: options.alpha })
+                }
+                BuiltinOptions::LeakyRelu(options) => Err(site.unsupported("a finite slope", options.alpha.to_string())),
                 _ => Err(site.wrong_options()),
             },
             B::SOFTMAX => self.softmax(site),

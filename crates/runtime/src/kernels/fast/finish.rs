@@ -91,11 +91,7 @@ impl Finish {
     fn gemmlowp_codes(&self, Fixed { mantissa, left, right }: &Fixed, bounds: [i32; 2], sums: &[i32; LANES]) -> [i8; LANES] {
         let mut codes = [0; LANES];
         for lane in 0..LANES {
-            let wide = i64::from(sums[lane] << left[lane]) * i64::from(mantissa[lane]);
-            let high = ((wide + (1 << 30)) >> 31) as i32;
-            let mask = ((1u32 << right[lane]) - 1) as i32;
-            let threshold = (mask >> 1) + i32::from(high < 0);
-            let steps = (high >> right[lane]) + i32::from((high & mask) > threshold);
+            let steps = scaled(sums[lane] << left[lane], mantissa[lane], right[lane]);
             codes[lane] = (steps.max(bounds[0]).min(bounds[1]) + self.zero_point) as i8;
         }
         codes
@@ -136,6 +132,16 @@ fn fixed(block: &[Scaling; LANES]) -> Option<Fixed> {
         fixed.right[lane] = -shift.min(0);
     }
     Some(fixed)
+}
+
+/// `x · mantissa / 2^31`, ties up, over `2^right`, ties away from zero, as [`Multiplier::scale`] of a multiplier that moves nothing
+/// left; `mantissa` is not the lowest number, `right` at most 31.
+#[inline(always)]
+pub(super) fn scaled(x: i32, mantissa: i32, right: i32) -> i32 {
+    let high = ((i64::from(x) * i64::from(mantissa) + (1 << 30)) >> 31) as i32;
+    let mask = ((1u32 << right) - 1) as i32;
+    let threshold = (mask >> 1) + i32::from(high < 0);
+    (high >> right) + i32::from((high & mask) > threshold)
 }
 
 /// `x.clamp(lowest, highest)` for numbers, in the form of which vector units have an instruction.

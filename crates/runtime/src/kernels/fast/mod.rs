@@ -165,7 +165,8 @@ impl Kernel {
             Op::Conv2d(op) => Self::Conv2d(Box::new(Conv2d::new(level, rules, op, x, y))),
             Op::ConvTranspose2d(op) => Self::Conv2d(Box::new(Conv2d::transposed(level, rules, op, x, y))),
             Op::Linear(op) => Self::Linear(Box::new(Linear::new(level, rules, op, x, y))),
-            Op::Add(op) if rules == Rules::OnnxRuntime => Self::Add(Add::new(*op, x, inputs[1], y)),
+            // A first operand that stretches may change places with the second: see `reference::add`.
+            Op::Add(op) if rules == Rules::OnnxRuntime && x.shape == y.shape => Self::Add(Add::new(*op, x, inputs[1], y)),
             Op::Add(_) | Op::Sub(_) | Op::Mul(_) => Self::Binary(Binary::new(rules, op, x, inputs[1], y)),
             Op::MatMul(op) => Self::MatMul(MatMul::new(rules, *op, x, inputs[1], y)),
             Op::MaxPool2d(op) => Self::MaxPool2d(MaxPool2d::new(op, x, y)),
@@ -257,9 +258,10 @@ impl Kernel {
             Self::Conv2d(conv) => conv.allocated(),
             Self::Depthwise(conv) => conv.allocated(),
             Self::Linear(linear) => linear.allocated(),
+            Self::Binary(binary) => binary.allocated(),
             Self::Table(_) => 256,
             Self::Moves { moves, .. } => moves.capacity() * size_of::<Strided>(),
-            Self::Add(_) | Self::Binary(_) | Self::MatMul(_) | Self::MaxPool2d(_) | Self::AvgPool2d(_) | Self::Clamp { .. } => 0,
+            Self::Add(_) | Self::MatMul(_) | Self::MaxPool2d(_) | Self::AvgPool2d(_) | Self::Clamp { .. } => 0,
         }
     }
 

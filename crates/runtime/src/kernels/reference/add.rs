@@ -50,8 +50,9 @@ pub(crate) struct AddPlan {
     clamp: Clamp,
 }
 
+/// The arithmetic of one addition or subtraction, with its constants.
 #[derive(Clone, Copy, Debug)]
-enum Rule {
+pub(crate) enum Rule {
     /// (Q15); `swapped` where the second operand is multiplied and added last.
     Fused { ratio_a: f32, ratio_b: f32, fixed: f32, swapped: bool },
     /// (Q19), the scales; that of `b` is negative where it is subtracted.
@@ -63,6 +64,11 @@ enum Rule {
 }
 
 impl AddPlan {
+    /// Its arithmetic, for forms of it that take many codes at once.
+    pub(crate) fn rule(&self) -> Rule {
+        self.rule
+    }
+
     /// For operands and an output of one code type.
     pub(crate) fn new(rules: Rules, sign: Sign, clamp: Clamp, a: &ValueInfo, b: &ValueInfo, y: &ValueInfo) -> Self {
         let (qa, qb, qy) = (a.qparams, b.qparams, y.qparams);

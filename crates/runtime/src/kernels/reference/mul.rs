@@ -29,8 +29,9 @@ pub(crate) struct MulPlan {
     clamp: Clamp,
 }
 
+/// The arithmetic of one multiplication, with its constant.
 #[derive(Clone, Copy, Debug)]
-enum Rule {
+pub(crate) enum Rule {
     Fused(f32),
     /// The scales.
     Real([f32; 3]),
@@ -39,6 +40,11 @@ enum Rule {
 }
 
 impl MulPlan {
+    /// Its arithmetic, for forms of it that take many codes at once.
+    pub(crate) fn rule(&self) -> Rule {
+        self.rule
+    }
+
     /// For operands and an output of one code type.
     pub(crate) fn new(rules: Rules, clamp: Clamp, a: &ValueInfo, b: &ValueInfo, y: &ValueInfo) -> Self {
         let ratio = a.qparams.scale * b.qparams.scale / y.qparams.scale;

@@ -8,11 +8,12 @@ use super::{Operand, Output};
 use crate::{
     codes::CodeType,
     fixed_point::Multiplier,
+    fixed_point16,
     model::{QParams, ValueInfo},
     op::{Clamp, Function, Unary},
     requantize::{code_of_steps, dequantize},
     rules::Rules,
-    tables::{SigmoidInput, leaky_multipliers, onnx_runtime_real},
+    tables::{SigmoidInput, leaky_multipliers, onnx_runtime_real, short_doublings},
 };
 
 /// Between the 513 points of a table over all int16 codes: (Q35).
@@ -74,6 +75,8 @@ pub(crate) enum UnaryPlan {
     Table,
     /// (Q30) for int16, the parameters of input and output.
     Real(Function, [QParams; 2]),
+    /// (Q34) in 16 bits: the function, and doublings of the codes.
+    Short(Function, u32),
     /// (Q34), the logistic.
     Sigmoid(SigmoidInput),
     /// (Q34), the tangent.
@@ -88,13 +91,17 @@ impl UnaryPlan {
     /// For input and output of one code type.
     pub(crate) fn new(rules: Rules, function: Function, x: &ValueInfo, y: &ValueInfo) -> Self {
         let scale = x.qparams.scale;
-        match function {
+        let short = short_doublings(rules, function, scale);
+        match (function, short) {
             _ if x.code_type == CodeType::Int8 => Self::Table,
             _ if rules == Rules::OnnxRuntime => Self::Real(function, [x.qparams, y.qparams]),
-            Function::Sigmoid => Self::Sigmoid(SigmoidInput::new(function, scale)),
-            Function::Tanh => Self::Tanh(SigmoidInput::new(function, scale)),
-            Function::LeakyRelu { slope } => Self::Leaky(leaky_multipliers(rules, slope, scale, y.qparams.scale), slope < 0.0),
-            Function::Gelu | Function::GeluTanh | Function::HardSwish => Self::Points,
+            (_, Some(doublings)) => Self::Short(function, doublings),
+            (Function::Sigmoid, _) => Self::Sigmoid(SigmoidInput::new(function, scale)),
+            (Function::Tanh, _) => Self::Tanh(SigmoidInput::new(function, scale)),
+            (Function::LeakyRelu { slope }, _) => {
+                Self::Leaky(leaky_multipliers(rules, slope, scale, y.qparams.scale), slope < 0.0)
+            }
+            (Function::Gelu | Function::GeluTanh | Function::HardSwish, _) => Self::Points,
         }
     }
 
@@ -104,6 +111,8 @@ impl UnaryPlan {
             Self::Real(function, [from, to]) => {
                 code_of_steps(onnx_runtime_real(function, dequantize(q, from)) / to.scale, to.zero_point, Clamp::INT16)
             }
+            Self::Short(Function::Tanh, doublings) => fixed_point16::tanh(fixed_point16::saturate(q << doublings)),
+            Self::Short(_, doublings) => fixed_point16::logistic(fixed_point16::saturate(q << doublings)),
             Self::Sigmoid(input) => sigmoid_int16(input.position(q), table),
             Self::Tanh(input) => tanh_int16(input.position(q), table),
             Self::Points => interpolate(q, table),
