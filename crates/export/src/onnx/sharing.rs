@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use qat_formats::onnx::{Node, Tensor};
 
-/// Bytes below which a tensor is left alone, so that scales and zero points keep the names of their values.
+/// Bytes below which a tensor is left alone, and zeros of any length are: what different layers have alike by chance keeps the
+/// names of its layers.
 const SMALL: usize = 64;
 
 /// What makes two constants equal: data type, dimensions, bytes.
@@ -16,7 +17,7 @@ pub(super) fn share_constants(initializers: &mut Vec<Tensor>, nodes: &mut [Node]
     let mut instead = HashMap::new();
     initializers.retain(|tensor| {
         let bytes = tensor.raw_data.clone().unwrap_or_default();
-        if bytes.len() < SMALL {
+        if bytes.len() < SMALL || bytes.iter().all(|&byte| byte == 0) {
             return true;
         }
         let key = (tensor.data_type, tensor.dims.clone(), bytes);
@@ -49,9 +50,10 @@ mod tests {
             |name: &str, byte: u8, length: usize| Tensor::new(name, DataType::Int8, &[length as i64], vec![byte; length]);
         let mut initializers =
             vec![tensor("a", 1, 64), tensor("b", 1, 64), tensor("c", 2, 64), tensor("d", 1, 4), tensor("e", 1, 4)];
-        let mut nodes = [Node::new("Concat", "n", &["a", "b", "c", "d", "e"], &["y"])];
+        initializers.extend([tensor("f", 0, 64), tensor("g", 0, 64)]);
+        let mut nodes = [Node::new("Concat", "n", &["a", "b", "c", "d", "e", "g"], &["y"])];
         share_constants(&mut initializers, &mut nodes);
-        assert_eq!(initializers.iter().map(Tensor::name).collect::<Vec<_>>(), ["a", "c", "d", "e"]);
-        assert_eq!(nodes[0].input, ["a", "a", "c", "d", "e"]);
+        assert_eq!(initializers.iter().map(Tensor::name).collect::<Vec<_>>(), ["a", "c", "d", "e", "f", "g"]);
+        assert_eq!(nodes[0].input, ["a", "a", "c", "d", "e", "g"]);
     }
 }
