@@ -1,7 +1,7 @@
 //! The encodings say everything that computing a layer needs.
 
 #[path = "generated/problems.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "these tests use some of the models")]
 mod problems;
 
 use problems::{Builder, Flavour, Window, mixed, operations, recurrent, separable};

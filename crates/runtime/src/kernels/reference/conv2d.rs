@@ -1,29 +1,57 @@
 //! 2-D convolution: `acc = b + Σ w · (q − z_in)`, brought to the output by its rule.
 
 use super::{Operand, Output, image, tap};
-use crate::{op::Conv2d, requantize::Scaling};
+use crate::{
+    op::{Clamp, Conv2d, Weights},
+    requantize::Scaling,
+};
 
 /// `y` is `[c_out, h_out, w_out]`. Padding contributes real 0, that is nothing.
 pub(super) fn conv2d(scalings: &[Scaling], op: &Conv2d, x: Operand, y: &mut Output) {
+    let channels = [op.c_in / op.groups, op.c_out / op.groups];
+    let layer = Layer { weights: &op.weights, channels, kernel: op.kernel, clamp: op.clamp };
+    sums(scalings, &layer, x, y, |axis, output, offset, size| {
+        tap(output, op.stride[axis], offset, op.dilation[axis], op.padding[axis], size)
+    });
+}
+
+/// What a convolution and a transposed one have alike.
+pub(super) struct Layer<'a> {
+    pub(super) weights: &'a Weights,
+    /// Input and output channels of a group.
+    pub(super) channels: [usize; 2],
+    /// `[k_h, k_w]`.
+    pub(super) kernel: [usize; 2],
+    pub(super) clamp: Clamp,
+}
+
+/// The codes of all outputs; `under(axis, output, offset, size)` is the input coordinate that a tap of the kernel brings to an
+/// output coordinate, or `None` where there is none.
+pub(super) fn sums(
+    scalings: &[Scaling],
+    layer: &Layer,
+    x: Operand,
+    y: &mut Output,
+    under: impl Fn(usize, usize, usize, usize) -> Option<usize>,
+) {
     let ([_, h, w], [_, h_out, w_out]) = (image(x.info), image(y.info));
-    let ([k_h, k_w], [top, left, ..]) = (op.kernel, op.padding);
-    let (c_in_group, c_out_group) = (op.c_in / op.groups, op.c_out / op.groups);
+    let ([k_h, k_w], [c_in_group, c_out_group]) = (layer.kernel, layer.channels);
     for (c_out, scaling) in scalings.iter().enumerate() {
         let first_channel = c_out / c_out_group * c_in_group;
         for oy in 0..h_out {
             for ox in 0..w_out {
-                let mut acc = op.weights.bias[c_out];
+                let mut acc = layer.weights.bias[c_out];
                 for c in 0..c_in_group {
                     for ky in 0..k_h {
-                        let Some(iy) = tap(oy, op.stride[0], ky, op.dilation[0], top, h) else { continue };
+                        let Some(iy) = under(0, oy, ky, h) else { continue };
                         for kx in 0..k_w {
-                            let Some(ix) = tap(ox, op.stride[1], kx, op.dilation[1], left, w) else { continue };
-                            let weight = op.weights.codes.get(((c_out * c_in_group + c) * k_h + ky) * k_w + kx);
+                            let Some(ix) = under(1, ox, kx, w) else { continue };
+                            let weight = layer.weights.codes.get(((c_out * c_in_group + c) * k_h + ky) * k_w + kx);
                             acc += i64::from(weight) * i64::from(x.centred(((first_channel + c) * h + iy) * w + ix));
                         }
                     }
                 }
-                y.codes.set((c_out * h_out + oy) * w_out + ox, scaling.code(acc, y.info.qparams.zero_point, op.clamp));
+                y.codes.set((c_out * h_out + oy) * w_out + ox, scaling.code(acc, y.info.qparams.zero_point, layer.clamp));
             }
         }
     }

@@ -1,6 +1,9 @@
 //! 2-D transposed convolution (Q55): the sum over the inputs whose kernels lie over an output, brought to the output by its rule.
 
-use super::{Operand, Output, image};
+use super::{
+    Operand, Output,
+    conv2d::{Layer, sums},
+};
 use crate::{op::ConvTranspose2d, requantize::Scaling};
 
 /// The input coordinate that a kernel tap spreads to an output coordinate, or `None` where there is none.
@@ -11,28 +14,11 @@ pub(super) fn source(output: usize, stride: usize, offset: usize, dilation: usiz
 
 /// `y` is `[c_out, h_out, w_out]`.
 pub(super) fn conv_transpose2d(scalings: &[Scaling], op: &ConvTranspose2d, x: Operand, y: &mut Output) {
-    let ([_, h, w], [_, h_out, w_out]) = (image(x.info), image(y.info));
-    let ([k_h, k_w], [top, left, ..]) = (op.kernel, op.padding);
-    let (c_in_group, c_out_group) = (op.c_in / op.groups, op.c_out / op.groups);
-    for (c_out, scaling) in scalings.iter().enumerate() {
-        let first_channel = c_out / c_out_group * c_in_group;
-        for oy in 0..h_out {
-            for ox in 0..w_out {
-                let mut acc = op.weights.bias[c_out];
-                for c in 0..c_in_group {
-                    for ky in 0..k_h {
-                        let Some(iy) = source(oy, op.stride[0], ky, op.dilation[0], top, h) else { continue };
-                        for kx in 0..k_w {
-                            let Some(ix) = source(ox, op.stride[1], kx, op.dilation[1], left, w) else { continue };
-                            let weight = op.weights.codes.get(((c_out * c_in_group + c) * k_h + ky) * k_w + kx);
-                            acc += i64::from(weight) * i64::from(x.centred(((first_channel + c) * h + iy) * w + ix));
-                        }
-                    }
-                }
-                y.codes.set((c_out * h_out + oy) * w_out + ox, scaling.code(acc, y.info.qparams.zero_point, op.clamp));
-            }
-        }
-    }
+    let channels = [op.c_in / op.groups, op.c_out / op.groups];
+    let layer = Layer { weights: &op.weights, channels, kernel: op.kernel, clamp: op.clamp };
+    sums(scalings, &layer, x, y, |axis, output, offset, size| {
+        source(output, op.stride[axis], offset, op.dilation[axis], op.padding[axis], size)
+    });
 }
 
 #[cfg(test)]
