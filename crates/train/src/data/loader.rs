@@ -17,15 +17,28 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::images::{ImageSet, real};
+use super::images::ImageSet;
+use super::normalize::Normalize;
 
 /// A batch on a device.
 #[derive(Clone, Debug)]
 pub struct ImageBatch {
-    /// `[B, C, H, W]`, reals in `[0, 1]`.
+    /// `[B, C, H, W]`, reals as [`LoaderConfig::normalize`] says.
     pub images: Tensor<4>,
     /// `[B]`, classes in `[0, classes)`.
     pub targets: Tensor<1, Int>,
+    /// What else is in the images, if they are mixtures of two.
+    pub mix: Option<Mix>,
+}
+
+/// The other half of mixed images: each is `lambda` times an image of class `targets` of the batch, plus `1 - lambda` times an
+/// image of class `targets` of this. Its loss is the same mixture of the losses with respect to either.
+#[derive(Clone, Debug)]
+pub struct Mix {
+    /// `[B]`, classes in `[0, classes)`.
+    pub targets: Tensor<1, Int>,
+    /// Share of the first images, in `[0, 1]`.
+    pub lambda: f32,
 }
 
 /// The order in which an epoch visits the images.
@@ -50,7 +63,7 @@ pub enum LastBatch {
 }
 
 /// How an [`ImageLoader`] makes batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LoaderConfig {
     /// Images in a batch, at least 1.
     pub batch_size: usize,
@@ -58,17 +71,25 @@ pub struct LoaderConfig {
     pub order: Order,
     /// What becomes of a last, smaller batch.
     pub last: LastBatch,
+    /// What the model sees of a pixel.
+    pub normalize: Normalize,
 }
 
 impl LoaderConfig {
-    /// For training: shuffled by `seed`, the last, smaller batch dropped.
+    /// For training: shuffled by `seed`, the last, smaller batch dropped, reals in `[0, 1]`.
     pub fn train(batch_size: usize, seed: u64) -> Self {
-        LoaderConfig { batch_size, order: Order::Shuffled { seed }, last: LastBatch::Drop }
+        let order = Order::Shuffled { seed };
+        LoaderConfig { batch_size, order, last: LastBatch::Drop, normalize: Normalize::unit() }
     }
 
-    /// For evaluation: every image, as stored.
+    /// For evaluation: every image, as stored, reals in `[0, 1]`.
     pub fn test(batch_size: usize) -> Self {
-        LoaderConfig { batch_size, order: Order::Stored, last: LastBatch::Keep }
+        LoaderConfig { batch_size, order: Order::Stored, last: LastBatch::Keep, normalize: Normalize::unit() }
+    }
+
+    /// The same with another normalization.
+    pub fn with_normalize(self, normalize: Normalize) -> Self {
+        LoaderConfig { normalize, ..self }
     }
 }
 
@@ -96,9 +117,12 @@ impl ImageLoader {
     ///
     /// # Panics
     ///
-    /// Panics when the batch size is 0.
+    /// Panics when the batch size is 0, or the normalization does not [suit](Normalize::suits) the images.
     pub fn new(set: Arc<ImageSet>, config: LoaderConfig, device: &Device) -> Self {
         assert!(config.batch_size > 0, "batch size: expected at least 1, found 0");
+        if let Err(error) = config.normalize.suits(&set.name, set.shape[0]) {
+            panic!("{error}");
+        }
         let items = 0..set.len();
         ImageLoader { set, items, config, device: device.clone(), next: Mutex::new(Position { epoch: 0, batch: 0 }) }
     }
@@ -129,7 +153,7 @@ impl ImageLoader {
     /// A loader over part of the same images, standing where this one stands.
     fn part(&self, items: Range<usize>, device: &Device) -> Self {
         let next = Mutex::new(*self.next.lock().unwrap_or_else(PoisonError::into_inner));
-        ImageLoader { set: self.set.clone(), items, config: self.config, device: device.clone(), next }
+        ImageLoader { set: self.set.clone(), items, config: self.config.clone(), device: device.clone(), next }
     }
 
     /// The images at these places of the set, as tensors.
@@ -139,12 +163,13 @@ impl ImageLoader {
         let mut images = Vec::with_capacity(count * self.set.image_len());
         let mut targets = Vec::with_capacity(count);
         for index in indices {
-            images.extend(self.set.image(index).iter().map(|&byte| real(byte)));
+            self.config.normalize.append(self.set.image(index), height * width, &mut images);
             targets.push(i32::from(self.set.labels[index]));
         }
         ImageBatch {
             images: Tensor::from_data(TensorData::new(images, [count, channels, height, width]), &self.device),
             targets: Tensor::from_data(TensorData::new(targets, [count]), &self.device),
+            mix: None,
         }
     }
 }
@@ -232,12 +257,13 @@ pub fn permutation(seed: u64, epoch: u64, count: usize) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::class_numbers;
 
     /// `count` images of 1 x 1 x 2 whose first byte and label tell their place.
     fn set(count: u8) -> Arc<ImageSet> {
         let images = (0..count).flat_map(|index| [index, 255]).collect();
         let labels = (0..count).map(|index| index % 10).collect();
-        Arc::new(ImageSet { name: "count".into(), shape: [1, 1, 2], classes: 10, images, labels })
+        Arc::new(ImageSet { name: "count".into(), shape: [1, 1, 2], classes: 10, class_names: class_numbers(10), images, labels })
     }
 
     fn loader(count: u8, config: LoaderConfig) -> ImageLoader {
@@ -286,7 +312,7 @@ mod tests {
         let seed = 20_261_123;
         println!("seed {seed}");
         let config = LoaderConfig { last: LastBatch::Keep, ..LoaderConfig::train(8, seed) };
-        let (one, other) = (loader(100, config), loader(100, config));
+        let (one, other) = (loader(100, config.clone()), loader(100, config.clone()));
         let first = places(one.iter());
         let second = places(one.iter());
         assert_ne!(first, second);
@@ -314,11 +340,11 @@ mod tests {
     fn resuming_gives_exactly_the_batches_that_were_missing() {
         let config = LoaderConfig::train(4, 5);
         let whole: Vec<_> = {
-            let loader = loader(50, config);
+            let loader = loader(50, config.clone());
             (0..3).map(|_| places(loader.iter())).collect()
         };
         for start in 0..=whole[1].len() {
-            let resumed = loader(50, config).starting_at(1, start);
+            let resumed = loader(50, config.clone()).starting_at(1, start);
             // Burn moves the loader to the model's device before the first pass.
             let resumed = resumed.to_device(&Device::flex());
             let rest = resumed.iter();
@@ -326,7 +352,7 @@ mod tests {
             assert_eq!(places(rest), whole[1][start..]);
             assert_eq!(places(resumed.iter()), whole[2]);
         }
-        assert!(places(loader(50, config).epoch(0, usize::MAX)).is_empty());
+        assert!(places(loader(50, config.clone()).epoch(0, usize::MAX)).is_empty());
     }
 
     #[test]

@@ -13,9 +13,11 @@ mod error;
 pub mod idx;
 mod images;
 mod loader;
+mod normalize;
 pub mod npy;
 
 pub use catalog::{CheckReport, CheckedFile, DataSource, Entry, Verdict, check, list, resolve};
 pub use error::DataError;
-pub use images::{ImageSet, Split};
-pub use loader::{ImageBatch, ImageBatches, ImageLoader, LastBatch, LoaderConfig, Order, permutation};
+pub use images::{ImageSet, Split, class_numbers};
+pub use loader::{ImageBatch, ImageBatches, ImageLoader, LastBatch, LoaderConfig, Mix, Order, permutation};
+pub use normalize::{Normalize, NormalizeError};
