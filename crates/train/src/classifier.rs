@@ -10,12 +10,18 @@ use burn::{
     tensor::{Device, ExecutionError, Int, Tensor, TensorReadError},
     train::{InferenceStep, ItemLazy, TrainOutput, TrainStep, metric::Adaptor},
 };
+use qat::QatModel;
 use std::fmt;
 
 /// An image classifier.
 pub trait Classifier: Module + fmt::Display + 'static {
     /// Class scores before softmax, `[n, classes]`, of images `[n, c, h, w]` with values in `[0, 1]`.
     fn logits(&self, images: Tensor<4>) -> Tensor<2>;
+
+    /// The quantizers that it has, to be reported; `None` for a float model.
+    fn quantized(&self) -> Option<&QatModel> {
+        None
+    }
 }
 
 /// A classifier with the steps of training and validation.

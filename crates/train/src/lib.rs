@@ -17,6 +17,7 @@ mod metrics;
 mod progress;
 mod random;
 pub mod recipe;
+pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod zoo;

@@ -29,6 +29,10 @@ impl Classifier for QatModel {
     fn logits(&self, images: Tensor<4>) -> Tensor<2> {
         self.forward(images)
     }
+
+    fn quantized(&self) -> Option<&QatModel> {
+        Some(self)
+    }
 }
 
 /// How far to go.
@@ -96,11 +100,11 @@ pub fn train<M: Classifier>(
         Some(checkpoint) if checkpoint.info().phase == Phase::Qat => (load_model(&run.float_model(), model)?, Some(checkpoint)),
         Some(checkpoint) => {
             let state = checkpoint.state()?;
-            let Some(model) = train_float(checkpoint.load_model(model)?, state, data, setting)? else { return Ok(None) };
+            let Some(model) = train_float(checkpoint.load_model(model)?, state, data, goal, setting)? else { return Ok(None) };
             (model, None)
         }
         None => {
-            let Some(model) = train_float(model, FitState::start(), data, setting)? else { return Ok(None) };
+            let Some(model) = train_float(model, FitState::start(), data, goal, setting)? else { return Ok(None) };
             (model, None)
         }
     };
@@ -142,12 +146,19 @@ pub fn load_quantized<M: Classifier>(
     Ok(load_model(&run.qat_model(), prepare(model, shape, config)?)?.with_mode(Mode::Quantize))
 }
 
-fn train_float<M: Classifier>(model: M, from: FitState, data: &FitData, setting: &Setting<'_>) -> Result<Option<M>, TrainError> {
-    let Schedule { float_epochs, float_learning_rate, .. } = setting.run.manifest().schedule;
+fn train_float<M: Classifier>(
+    model: M,
+    from: FitState,
+    data: &FitData,
+    goal: Goal,
+    setting: &Setting<'_>,
+) -> Result<Option<M>, TrainError> {
+    let Schedule { float_epochs, float_learning_rate, qat_epochs, .. } = setting.run.manifest().schedule;
     let model = if float_epochs == 0 {
         model.valid()
     } else {
-        let plan = plan(Phase::Float, float_epochs, float_learning_rate, setting);
+        let mut plan = plan(Phase::Float, float_epochs, float_learning_rate, setting);
+        plan.later_epochs = if goal == Goal::Quantized { qat_epochs } else { 0 };
         let fitted = fit(model, from, &plan, data, setting.device, setting.run, setting.style, setting.interrupter)?;
         if fitted.ending == Ending::Interrupted {
             return Ok(None);

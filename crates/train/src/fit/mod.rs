@@ -27,8 +27,8 @@ use crate::{
     classifier::{BatchResult, Classifier, Trainer, percent},
     data::{ImageLoader, ImageSet, LoaderConfig},
     error::TrainError,
-    metrics::{Keep, MetricsFile},
     progress::{self, ProgressStyle},
+    report::Recorder,
     run::{RunDirectory, same},
     schedule::{check_batch_size, check_learning_rate, check_seed},
 };
@@ -101,6 +101,8 @@ pub struct FitPlan {
     pub seed: u64,
     /// Steps between two checkpoints, at least 1; the end of an epoch always makes one.
     pub checkpoint_every: usize,
+    /// Epochs of the phases that follow, for the time left to the end of the run.
+    pub later_epochs: usize,
     /// The segment ends when so many steps of the phase are done; `None` for all of them.
     pub stop_at_step: Option<usize>,
 }
@@ -117,6 +119,7 @@ impl FitPlan {
             warmup_steps: 0,
             seed,
             checkpoint_every: 200,
+            later_epochs: 0,
             stop_at_step: None,
         }
     }
@@ -269,8 +272,7 @@ pub fn fit<M: Classifier>(
     plan.validate(images)?;
     from.must_suit(plan, images)?;
     let (steps_per_epoch, total_steps) = (plan.steps_per_epoch(images), plan.total_steps(images));
-    let keep = from.metrics_bytes.map_or(Keep::Before(plan.phase), Keep::Bytes);
-    let metrics = MetricsFile::open(&run.metrics(), keep)?;
+    let recorder = Recorder::open(run, plan.phase, &from, &model)?;
 
     let training_device = if device.is_autodiff() { device.clone() } else { device.clone().autodiff() };
     let position = (plan.phase.loader_epoch(from.step / steps_per_epoch), from.step % steps_per_epoch);
@@ -290,12 +292,19 @@ pub fn fit<M: Classifier>(
     let (handoffs, records) = handoff();
     let renderer = progress::renderer(
         style,
-        progress::Extent { phase: plan.phase, step: from.step, total_steps, steps_per_epoch, batch_size: plan.batch_size },
+        progress::Extent {
+            phase: plan.phase,
+            step: from.step,
+            total_steps,
+            steps_per_epoch,
+            batch_size: plan.batch_size,
+            later_steps: plan.later_epochs.saturating_mul(steps_per_epoch),
+        },
     );
     let shared = Arc::new(Mutex::new(Shared {
         step: from.step,
         evaluated: from.evaluated,
-        metrics,
+        recorder,
         records,
         evaluation: None,
         ending: Ok(Ending::Completed),
@@ -328,7 +337,7 @@ pub fn fit<M: Classifier>(
         return Err(TrainError::Learner { phase: plan.phase, source });
     }
     let (model, optimizer) = shared.result.take().expect("a segment that ends without an error leaves its model");
-    let metrics_bytes = Some(shared.metrics.sync()?);
+    let metrics_bytes = Some(shared.recorder.sync()?);
     Ok(Fitted {
         model: model.0,
         state: FitState {

@@ -8,8 +8,9 @@ use crate::{
     checkpoint::{self, CheckpointInfo},
     classifier::{BatchResult, Classifier, Trainer},
     error::TrainError,
-    metrics::{MetricsFile, Row},
+    metrics::Row,
     random::with_seed,
+    report::Recorder,
 };
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -40,7 +41,7 @@ pub(super) struct Segment<M> {
 pub(super) struct Shared<M> {
     pub(super) step: usize,
     pub(super) evaluated: bool,
-    pub(super) metrics: MetricsFile,
+    pub(super) recorder: Recorder,
     pub(super) records: Records,
     pub(super) evaluation: Option<Evaluation>,
     pub(super) ending: Result<Ending, TrainError>,
@@ -189,6 +190,7 @@ impl<M: Classifier> Walk<'_, M> {
             self.push(epoch, result, None, evaluation.images as f64 / began.elapsed().as_secs_f64())?;
             self.shared.evaluation = Some(evaluation);
         }
+        self.shared.recorder.evaluated(epoch, self.shared.step, &model.0)?;
         let (interrupter, events) = (&self.components.interrupter, &mut self.components.event_processor);
         interrupter.fail_on_error(events.process_valid(LearnerEvent::EndSplit(epoch)));
         interrupter.fail_on_error(events.process_train(LearnerEvent::EndEpoch(epoch)));
@@ -207,7 +209,7 @@ impl<M: Classifier> Walk<'_, M> {
     }
 
     fn push(&mut self, epoch: usize, result: BatchResult, rate: Option<f64>, images_per_second: f64) -> Result<(), TrainError> {
-        self.shared.metrics.push(&Row {
+        self.shared.recorder.push(&Row {
             phase: self.segment.plan.phase,
             epoch,
             step: self.shared.step,
@@ -229,7 +231,7 @@ impl<M: Classifier> Walk<'_, M> {
         if first_non_finite(&self.learner.model().0).is_some() {
             return Err(self.non_finite(self.shared.step, self.last_loss));
         }
-        let metrics_bytes = self.shared.metrics.sync()?;
+        let metrics_bytes = self.shared.recorder.sync()?;
         let (model, optimizer) = self.records();
         let Segment { plan, steps_per_epoch, total_steps, checkpoints, .. } = self.segment;
         let info = CheckpointInfo {
