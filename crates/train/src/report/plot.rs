@@ -175,7 +175,8 @@ mod tests {
     #[test]
     fn a_curve_is_drawn_through_its_points() {
         let svg = plot("loss", vec![(0.0, 1.0), (1.0, 0.5), (2.0, f64::NAN), (3.0, 0.25)]).svg().unwrap().unwrap();
-        let line = svg.split("<polyline").find(|part| part.contains("#3B78B0")).unwrap();
+        let elements = svg.split("<polyline").filter_map(|part| part.split("/>").next());
+        let line = elements.into_iter().find(|element| element.contains("#3B78B0")).unwrap();
         let points = line.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
         assert_eq!(points.split_whitespace().count(), 3, "{points}");
         let places: Vec<Vec<f64>> =

@@ -196,7 +196,9 @@ mod tests {
         let bytes = fs::read(folder.join(NAME)).unwrap();
         let mut reader = bytes.as_slice();
         let mut found = Vec::new();
-        while let Some(bytes) = next_record(&mut reader, reader.len() as u64).unwrap() {
+        loop {
+            let left = reader.len() as u64;
+            let Some(bytes) = next_record(&mut reader, left).unwrap() else { break };
             found.push(Event::decode(bytes.as_slice()).unwrap());
         }
         assert!(reader.is_empty(), "every byte belongs to a record");
