@@ -207,9 +207,17 @@ impl QatModel {
 
     fn from_captured<M: Module>(module: &M, graph: Graph, config: &QConfig) -> Result<Self, GraphError> {
         let device = module.devices().into_iter().next().unwrap_or_default().inner();
+        Self::from_imported(graph, config, &device)
+    }
+
+    /// Fuses the layers of an imported graph and puts quantizers in place, all in [`Mode::Float`].
+    ///
+    /// # Errors
+    /// What cannot be quantized, with its place and what is expected there.
+    pub fn from_imported(graph: Graph, config: &QConfig, device: &Device) -> Result<Self, GraphError> {
         let graph = graph::fuse(graph)?;
         let placement = graph::place(&graph);
-        Self::from_graph(&graph, &placement, config, &device)
+        Self::from_graph(&graph, &placement, config, device)
     }
 
     /// Makes the layers of a fused and placed graph.

@@ -5,9 +5,11 @@
 
 mod capture;
 mod error;
+mod import_error;
 mod pass;
 mod placement;
 mod sharing;
+mod tflite;
 
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, ConvTransposeOptions, MaxPoolOptions};
 use burn::tensor::{Shape, TensorData};
@@ -17,9 +19,11 @@ use crate::nn::{Function, SliceRange};
 
 pub use capture::{capture, capture_indices};
 pub use error::GraphError;
+pub use import_error::ImportError;
 pub use pass::fuse;
 pub use placement::{Grid, Placement, QuantizerSite, place};
 pub use sharing::layers;
+pub use tflite::import_tflite;
 
 /// Index of an activation in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
