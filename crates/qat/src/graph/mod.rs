@@ -11,6 +11,7 @@ mod onnx;
 mod pass;
 mod placement;
 mod sharing;
+mod tflite;
 
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, ConvTransposeOptions, MaxPoolOptions};
 use burn::tensor::{Shape, TensorData};
@@ -25,6 +26,7 @@ pub use onnx::import_onnx;
 pub use pass::fuse;
 pub use placement::{Grid, Placement, QuantizerSite, place};
 pub use sharing::layers;
+pub use tflite::import_tflite;
 
 /// Index of an activation in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
