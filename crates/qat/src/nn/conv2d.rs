@@ -18,7 +18,7 @@ use burn::tensor::{Tensor, module::conv2d, ops::ConvOptions};
 
 use super::batch_norm;
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, Mode, fake_quantize_bias, fake_quantize_weight, weight_scale};
+use crate::fake_quantize::{FakeQuantize, fake_quantize_bias, fake_quantize_weight, weight_scale};
 use crate::format::{Granularity, IntegerFormat};
 use crate::tensor::QuantTensor;
 
@@ -106,7 +106,7 @@ impl QuantConv2d {
     }
 
     fn convolve(&self, input: QuantTensor<4>, mut weight: Tensor<4>, mut bias: Option<Tensor<1>>) -> Tensor<4> {
-        if self.output.mode() == Mode::Quantize {
+        if self.output.mode().quantizes_weights() {
             let scale = weight_scale(weight.clone(), 0, self.config.weight, self.config.granularity);
             weight = fake_quantize_weight(weight, scale.clone(), self.config.weight);
             if let Some(input_scale) = input.scale {

@@ -10,7 +10,7 @@ use burn::tensor::{Tensor, module::conv_transpose2d, ops::ConvTransposeOptions};
 
 use super::batch_norm;
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, Mode, fake_quantize_bias, fake_quantize_weight, weight_scale};
+use crate::fake_quantize::{FakeQuantize, fake_quantize_bias, fake_quantize_weight, weight_scale};
 use crate::format::{Granularity, IntegerFormat};
 use crate::tensor::QuantTensor;
 
@@ -104,7 +104,7 @@ impl QuantConvTranspose2d {
     }
 
     fn convolve(&self, input: QuantTensor<4>, mut rows: Tensor<4>, mut bias: Option<Tensor<1>>) -> Tensor<4> {
-        if self.output.mode() == Mode::Quantize {
+        if self.output.mode().quantizes_weights() {
             let scale = weight_scale(rows.clone(), 0, self.config.weight, self.config.granularity);
             rows = fake_quantize_weight(rows, scale.clone(), self.config.weight);
             if let Some(input_scale) = input.scale {

@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, module::linear};
 
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, Mode, fake_quantize_bias, fake_quantize_weight, weight_scale};
+use crate::fake_quantize::{FakeQuantize, fake_quantize_bias, fake_quantize_weight, weight_scale};
 use crate::format::{Granularity, IntegerFormat};
 use crate::tensor::QuantTensor;
 
@@ -62,7 +62,7 @@ impl QuantLinear {
     /// The weight as the layer multiplies by it. A layer that is applied several times in a row computes it once.
     pub fn quantized_weight(&self) -> QuantizedWeight {
         let weight = self.weight.val();
-        if self.output.mode() != Mode::Quantize {
+        if !self.output.mode().quantizes_weights() {
             return QuantizedWeight { weight, scale: None };
         }
         let scale = weight_scale(weight.clone(), 1, self.config.weight, self.config.granularity);
