@@ -384,10 +384,9 @@ impl<'a> Quantization<'a> {
 
     /// `model` with the formats of a stage; those of the scheme after the last.
     fn staged(&self, model: QatModel, stage: usize) -> Result<QatModel, TrainError> {
-        match self.schedule().stages.get(stage) {
-            Some(_) => Err(TrainError::Hyperparameter { field: "stages", expected: "none", found: "some".into() }),
-            None => Ok(model),
-        }
+        // With the fewest bits there are, every layer has those of its scheme.
+        let (weights, activations) = self.schedule().stages.get(stage).map_or((2, 2), |stage| (stage.weights, stage.activations));
+        Ok(model.with_bits(weights, activations)?)
     }
 
     /// `model`, at the end of `last` or calibrated for the first time, ready for `part`.

@@ -19,7 +19,7 @@ use burn::tensor::Tensor;
 use std::collections::HashSet;
 
 /// Types of module whose parameters are ranges or steps.
-const QUANTIZERS: [&str; 1] = ["Struct:FakeQuantize"];
+const QUANTIZERS: [&str; 2] = ["Struct:FakeQuantize", "Struct:WeightQuantizer"];
 
 /// The parameters of a model by what they are.
 #[derive(Default)]
