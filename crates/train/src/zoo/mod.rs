@@ -286,7 +286,15 @@ mod tests {
 
     #[test]
     fn images_of_another_shape_are_refused() {
-        let set = ImageSet { name: "tiny".into(), shape: [1, 2, 2], classes: 10, images: vec![0; 4], labels: vec![0] };
+        use crate::data::class_numbers;
+        let set = ImageSet {
+            name: "tiny".into(),
+            shape: [1, 2, 2],
+            classes: 10,
+            class_names: class_numbers(10),
+            images: vec![0; 4],
+            labels: vec![0],
+        };
         let error = ZooModel::ResNet8.accepts(&set).unwrap_err();
         let text = "dataset tiny, model resnet8: expected images of 3x32x32 in 10 classes, found images of 1x2x2 in 10 classes";
         assert_eq!(error.to_string(), text);
