@@ -77,14 +77,7 @@ fn graph_of(file: &Model) -> Result<Graph, Refusal> {
             readers[tensor as usize].push(index);
         }
     }
-    let graph = Graph {
-        values: Vec::new(),
-        constants: Vec::new(),
-        nodes: Vec::new(),
-        input: ValueId(0),
-        input_is_indices: false,
-        output: ValueId(0),
-    };
+    let graph = Graph::empty();
     let mut reader = Reader {
         file,
         subgraph,
