@@ -17,7 +17,8 @@ use crate::fake_quantize::{FakeQuantize, Mode, RangeSource, WeightQuantizer};
 use crate::format::{CodeRange, IntegerFormat};
 use crate::graph::formats::{Formats, formats, separate};
 use crate::graph::{
-    self, Constant, ConstantId, Graph, GraphError, Grid, Node, Op, Placement, QuantizerSite, Transposed, Value, ValueId,
+    self, Constant, ConstantId, Graph, GraphError, Grid, InterfaceNames, Node, Op, Placement, QuantizerSite, Transposed, Value,
+    ValueId,
 };
 use crate::nn::{
     QuantAdaptiveAvgPool2d, QuantAdd, QuantAvgPool2d, QuantClamp, QuantConcat, QuantConstant, QuantConv2d, QuantConv2dConfig,
@@ -25,6 +26,7 @@ use crate::nn::{
     QuantMaxPool2d, QuantMean, QuantMul, QuantPad, QuantRequantize, QuantReshape, QuantResizeNearest, QuantSlice, QuantSoftmax,
     QuantSub, QuantTranspose, QuantUnary, QuantizedWeight,
 };
+use crate::observer::ObserverKind;
 use crate::tensor::QuantTensor;
 
 /// One layer of a [`QatModel`].
@@ -117,6 +119,8 @@ pub struct Topology {
     pub input_is_indices: bool,
     /// What the caller receives.
     pub output: ValueId,
+    /// The names of both in files.
+    pub names: InterfaceNames,
 }
 
 impl Topology {
@@ -220,14 +224,16 @@ impl QatModel {
 
     fn from_captured<M: Module>(module: &M, graph: Graph, config: &QConfig) -> Result<Self, GraphError> {
         let device = module.devices().into_iter().next().unwrap_or_default().inner();
-        Self::from_float_graph(graph, config, &device)
+        Self::from_imported(graph, config, &device)
     }
 
     /// Fuses the layers of a graph as it was captured or read, and puts quantizers in place, all in [`Mode::Float`].
     ///
+    /// Files do not know a batch norm's momentum: here it is Burn's default, 0.1.
+    ///
     /// # Errors
-    /// As [`QatModel::prepare`].
-    pub fn from_float_graph(graph: Graph, config: &QConfig, device: &Device) -> Result<Self, GraphError> {
+    /// What cannot be quantized, with its place and what is expected there.
+    pub fn from_imported(graph: Graph, config: &QConfig, device: &Device) -> Result<Self, GraphError> {
         let graph = separate(graph::fuse(graph)?, config)?;
         let placement = graph::place(&graph);
         Self::from_graph(&graph, &placement, config, device)
@@ -272,6 +278,7 @@ impl QatModel {
             input: graph.input,
             input_is_indices: graph.input_is_indices,
             output: graph.output,
+            names: graph.names.clone(),
         };
         let input = match graph.input_is_indices {
             true => FakeQuantize::of_reader(formats.wide.format, device),
@@ -389,6 +396,12 @@ impl QatModel {
     pub fn with_mode(self, mode: Mode) -> Self {
         let model = self.map_quantizers(|_, quantizer| Ok::<_, GraphError>(quantizer.with_mode(mode)));
         model.expect("a mode is never refused").with_table_mode(mode)
+    }
+
+    /// The same model with observers that have seen nothing, of the given kind or of that which each had.
+    pub fn with_observer(self, kind: Option<ObserverKind>) -> Self {
+        let model = self.map_quantizers(|_, quantizer| Ok::<_, GraphError>(quantizer.with_observer(kind)));
+        model.expect("an observer is never refused")
     }
 
     /// The same model with its constants and embeddings, which have no quantizer, in another mode.

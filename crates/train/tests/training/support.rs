@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use qat_train::{
     Ending, FitData, FitPlan, FitState, Fitted, Manifest, Phase, ProgressStyle, RunDirectory, Schedule, TrainError,
-    data::ImageSet,
+    data::{ImageSet, class_numbers},
     fit,
     zoo::{ZooModel, ZooNet},
 };
@@ -31,7 +31,7 @@ pub fn images(shape: [usize; 3], count: usize, seed: u64) -> Arc<ImageSet> {
             if pixel % 10 == class { noise + 40 } else { noise }
         }));
     }
-    Arc::new(ImageSet { name: "noise".into(), shape, classes: 10, images, labels })
+    Arc::new(ImageSet { name: "noise".into(), shape, classes: 10, class_names: class_numbers(10), images, labels })
 }
 
 /// A problem for `model` with `count` training images.
