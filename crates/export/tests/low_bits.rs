@@ -31,7 +31,7 @@ fn ranges(model: &IntegerModel) -> Vec<Clamp> {
 #[test]
 fn integers_are_near_and_their_codes_in_range() {
     for target in [Target::Onnx, Target::Tflite, Target::Tflm] {
-        for (name, config) in schemes() {
+        for (name, config) in [("int8", QConfig::int8())].into_iter().chain(schemes()) {
             let model = trained(&config, SEED);
             let integers = convert(&model, target).unwrap();
             let batch = images(SEED + 2, &Device::flex());
@@ -40,12 +40,15 @@ fn integers_are_near_and_their_codes_in_range() {
             let scores: Vec<f32> = model.forward::<4, 2>(batch).into_data().iter().collect();
             let parity = Parity::of(&integers, &codes, &scores);
             let share = 100.0 * parity.differing_codes as f64 / parity.codes as f64;
-            println!("{name} for {}: {share:.2} % of {} codes differ, by at most {}", target.name(), parity.codes, parity.largest_difference);
-            // TFLite's runtimes average on the input's grid and round again, as they do in 8 bits (see the module); sums round in
-            // each runtime's own way. Where a code of few bits differs, a sample's scores do.
-            let most = if target == Target::Onnx { 2.0 } else { 60.0 };
-            assert!(share <= most, "{name} for {}: {parity:?}", target.name());
-            assert!(parity.agreeing * 100 >= 93 * SAMPLES, "{name} for {}: {parity:?}", target.name());
+            println!(
+                "{name} for {}: {share:.2} % of {} codes differ, by at most {}",
+                target.name(),
+                parity.codes,
+                parity.largest_difference
+            );
+            // TFLite's average pool rounds on its input's grid first: where that changes a code of few bits, it changes the scores.
+            assert!(share <= 2.0 || target != Target::Onnx, "{name} for {}: {parity:?}", target.name());
+            assert!(parity.agreeing * 100 >= 95 * SAMPLES, "{name} for {}: {parity:?}", target.name());
         }
     }
 }
@@ -57,17 +60,15 @@ fn layers_read_codes_of_their_own_bits() {
         let integers = convert(&trained(&config, SEED), Target::Onnx).unwrap();
         let ranges = ranges(&integers);
         let low = Clamp { min: -(1 << (bits - 1)), max: (1 << (bits - 1)) - 1 };
-        let weighted: Vec<(&str, Clamp)> = integers
-            .nodes
-            .iter()
-            .filter_map(|node| Some((node.op.layer()?, ranges[node.inputs[0].0])))
-            .collect();
+        let weighted: Vec<(&str, Clamp)> =
+            integers.nodes.iter().filter_map(|node| Some((node.op.layer()?, ranges[node.inputs[0].0]))).collect();
         let expected = [
             ("stem", Clamp::INT8),
             ("first", low),
             ("second", low),
             ("third", low),
             ("wide", low),
+            ("pooled", low),
             ("head", Clamp::INT8),
         ];
         assert_eq!(weighted, expected, "{name}");
@@ -87,7 +88,11 @@ fn layers_read_codes_of_their_own_bits() {
             let codes = weights.codes.unpack();
             let highest = if is_edge { 127 } else { (1 << (bits - 1)) - 1 };
             assert!(codes.iter().all(|code| (-highest - 1..=highest).contains(code)), "{name}: {codes:?}");
-            assert!(codes.iter().any(|code| *code == highest || *code <= -highest), "{name}: {:?} uses few codes", node.op.layer());
+            assert!(
+                codes.iter().any(|code| *code == highest || *code <= -highest),
+                "{name}: {:?} uses few codes",
+                node.op.layer()
+            );
         }
     }
 }
