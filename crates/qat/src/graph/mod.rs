@@ -5,11 +5,13 @@
 
 mod capture;
 mod error;
+pub mod formats;
 mod import_error;
 mod onnx;
 mod pass;
 mod placement;
 mod sharing;
+mod tflite;
 
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, ConvTransposeOptions, MaxPoolOptions};
 use burn::tensor::{Shape, TensorData};
@@ -24,6 +26,7 @@ pub use onnx::import_onnx;
 pub use pass::fuse;
 pub use placement::{Grid, Placement, QuantizerSite, place};
 pub use sharing::layers;
+pub use tflite::import_tflite;
 
 /// Index of an activation in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -159,6 +162,8 @@ pub enum Op {
     },
     /// Softmax over the last axis.
     Softmax,
+    /// The same numbers on a grid of their own, for readers that ask for fewer bits (see [`formats`]).
+    Requantize,
     /// The same numbers under the output's shape.
     Reshape,
     /// Axes in another order: output axis `i` is input axis `permutation[i]`.
@@ -221,6 +226,7 @@ impl Op {
             Self::Unary(function) => function.name(),
             Self::HardSigmoid { .. } => "hard_sigmoid",
             Self::Softmax => "softmax",
+            Self::Requantize => "requantize",
             Self::Reshape => "reshape",
             Self::Transpose(_) => "transpose",
             Self::Pad(_) => "pad",
