@@ -13,6 +13,7 @@
 mod activation;
 mod constants;
 mod fold;
+mod idioms;
 mod layers;
 mod movement;
 mod names;
@@ -31,6 +32,7 @@ use super::{ConstantId, Dim, Graph, ImportError, Node, Op, Value, ValueId};
 use crate::clamp::Clamp;
 use crate::nn::Function;
 use constants::Constant;
+use idioms::{Dilated, Tiled};
 use refusal::Refusal;
 
 /// What the reader knows how to take; for messages.
@@ -92,6 +94,8 @@ fn graph_of(file: &Model) -> Result<Graph, Refusal> {
         held: vec![None; subgraph.tensors.len()],
         copies: HashMap::new(),
         padded: HashMap::new(),
+        dilated: HashMap::new(),
+        tiled: HashMap::new(),
         flattened: HashMap::new(),
         layers: HashMap::new(),
         taken: HashSet::new(),
@@ -158,6 +162,8 @@ struct Reader<'f> {
     /// Values with the axes of another in other order.
     copies: HashMap<(ValueId, Vec<usize>), ValueId>,
     padded: HashMap<usize, Padded>,
+    dilated: HashMap<usize, Dilated>,
+    tiled: HashMap<usize, Tiled>,
     /// Vectors whose elements are those of an image in the order `[c, h, w]` where the file has `[h, w, c]`.
     flattened: HashMap<ValueId, [usize; 3]>,
     layers: HashMap<LayerKey, (ConstantId, Option<ConstantId>)>,
@@ -331,6 +337,9 @@ impl<'f> Reader<'f> {
             B::CONCATENATION => self.concat(site),
             B::RESHAPE | B::SQUEEZE | B::EXPAND_DIMS => self.reshape(site, code.builtin_code),
             B::TRANSPOSE => self.transpose(site),
+            B::TILE => self.tile(site),
+            B::SPACE_TO_BATCH_ND => self.space_to_batch(site),
+            B::BATCH_TO_SPACE_ND => self.batch_to_space(site),
             B::SLICE => self.slice(site),
             B::STRIDED_SLICE => self.strided_slice(site),
             B::SPLIT => self.split(site),
