@@ -16,7 +16,8 @@ use crate::config::QConfig;
 use crate::fake_quantize::{FakeQuantize, Mode, RangeSource};
 use crate::format::IntegerFormat;
 use crate::graph::{
-    self, Constant, ConstantId, Graph, GraphError, Grid, Node, Op, Placement, QuantizerSite, Transposed, Value, ValueId,
+    self, Constant, ConstantId, Graph, GraphError, Grid, InterfaceNames, Node, Op, Placement, QuantizerSite, Transposed, Value,
+    ValueId,
 };
 use crate::nn::{
     QuantAdaptiveAvgPool2d, QuantAdd, QuantAvgPool2d, QuantClamp, QuantConcat, QuantConstant, QuantConv2d, QuantConv2dConfig,
@@ -114,6 +115,8 @@ pub struct Topology {
     pub input_is_indices: bool,
     /// What the caller receives.
     pub output: ValueId,
+    /// The names of both in files.
+    pub names: InterfaceNames,
 }
 
 impl Topology {
@@ -210,7 +213,9 @@ impl QatModel {
         Self::from_imported(graph, config, &device)
     }
 
-    /// Fuses the layers of an imported graph and puts quantizers in place, all in [`Mode::Float`].
+    /// Fuses the layers of a graph that was read from a file and puts quantizers in place, all in [`Mode::Float`].
+    ///
+    /// Files do not know a batch norm's momentum: here it is Burn's default, 0.1.
     ///
     /// # Errors
     /// What cannot be quantized, with its place and what is expected there.
@@ -257,6 +262,7 @@ impl QatModel {
             input: graph.input,
             input_is_indices: graph.input_is_indices,
             output: graph.output,
+            names: graph.names.clone(),
         };
         let input = match graph.input_is_indices {
             true => FakeQuantize::of_reader(config.activation, device),

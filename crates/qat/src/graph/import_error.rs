@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use qat_formats::tflite;
+use qat_formats::{onnx, tflite};
+
+use super::GraphError;
 
 /// Why a model file is refused.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +18,14 @@ pub enum ImportError {
         /// The system's message.
         source: std::io::Error,
     },
+    /// The bytes are no ONNX model.
+    #[error("model file, {}: expected an ONNX model, found: {source}", path.display())]
+    Onnx {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: onnx::ReadError,
+    },
     /// The bytes are no TFLite model.
     #[error("model file, {}: expected a TFLite model, found: {source}", path.display())]
     Tflite {
@@ -23,6 +33,18 @@ pub enum ImportError {
         path: PathBuf,
         /// What is wrong with them.
         source: tflite::ReadError,
+    },
+    /// A file with weights is elsewhere than it may be, or shorter than the model says.
+    #[error("weights of a model file, {}, tensor {tensor:?}: expected {expected}, found {found}", path.display())]
+    Weights {
+        /// The model's file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What is expected of the file with its elements.
+        expected: &'static str,
+        /// What is there.
+        found: String,
     },
     /// What the model takes or gives is not what a graph has: one float input and one output, each a batch of samples.
     #[error("model interface, {}, {place}: expected {expected}, found {found}", path.display())]
@@ -52,6 +74,14 @@ pub enum ImportError {
         /// What can be done about it.
         advice: &'static str,
     },
+    /// The graph of the file contradicts itself.
+    #[error("model file, {}: {source}", path.display())]
+    Graph {
+        /// The file.
+        path: PathBuf,
+        /// The contradiction.
+        source: GraphError,
+    },
 }
 
 impl ImportError {
@@ -59,11 +89,15 @@ impl ImportError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Read { .. } => None,
-            Self::Tflite { .. } => Some("convert the model anew, and check that the file arrived whole"),
+            Self::Onnx { .. } | Self::Tflite { .. } => Some("export the model anew, and check that the file arrived whole"),
+            Self::Weights { .. } => {
+                Some("keep the file with the weights beside the model, under the name that the exporter gave it")
+            }
             Self::Interface { .. } => {
                 Some("export a model with one input and one output, fixed sizes, and the batch as first dimension")
             }
             Self::Operator { advice, .. } => Some(advice),
+            Self::Graph { source, .. } => source.hint(),
         }
     }
 }

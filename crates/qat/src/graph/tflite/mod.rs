@@ -28,7 +28,7 @@ use qat_formats::tflite::{
     self, ActivationFunctionType, BuiltinOperator, BuiltinOptions, Model, Operator, SubGraph, Tensor, TensorType,
 };
 
-use super::{ConstantId, Dim, Graph, ImportError, Node, Op, Value, ValueId};
+use super::{ConstantId, Dim, Graph, ImportError, InterfaceNames, Node, Op, Value, ValueId};
 use crate::clamp::Clamp;
 use crate::nn::Function;
 use constants::Constant;
@@ -73,6 +73,7 @@ fn graph_of(file: &Model) -> Result<Graph, Refusal> {
             [tensor] => Ok(tensor as usize),
             _ => Err(interface(ends.into(), "one tensor", tensors.len().to_string())),
         });
+    let (input, output) = (input?, output?);
     let mut readers = vec![Vec::new(); subgraph.tensors.len()];
     for (index, operator) in subgraph.operators.iter().enumerate() {
         for &tensor in operator.inputs.iter().filter(|&&tensor| tensor >= 0) {
@@ -86,6 +87,7 @@ fn graph_of(file: &Model) -> Result<Graph, Refusal> {
         input: ValueId(0),
         input_is_indices: false,
         output: ValueId(0),
+        names: InterfaceNames { input: names::of_caller(file, input, true), output: names::of_caller(file, output, false) },
     };
     let mut reader = Reader {
         file,
@@ -100,8 +102,8 @@ fn graph_of(file: &Model) -> Result<Graph, Refusal> {
         layers: HashMap::new(),
         taken: HashSet::new(),
         readers,
-        input: input?,
-        output: output?,
+        input,
+        output,
         budget: constants::budget(file),
     };
     reader.begin()?;
