@@ -80,15 +80,8 @@ fn graph_of(file: &Model) -> Result<Graph, Refusal> {
             readers[tensor as usize].push(index);
         }
     }
-    let graph = Graph {
-        values: Vec::new(),
-        constants: Vec::new(),
-        nodes: Vec::new(),
-        input: ValueId(0),
-        input_is_indices: false,
-        output: ValueId(0),
-        names: InterfaceNames { input: names::of_caller(file, input, true), output: names::of_caller(file, output, false) },
-    };
+    let mut graph = Graph::empty();
+    graph.names = InterfaceNames { input: names::of_caller(file, input, true), output: names::of_caller(file, output, false) };
     let mut reader = Reader {
         file,
         subgraph,
