@@ -321,6 +321,12 @@ fn check_in(spec: &str, roots: &[PathBuf]) -> Result<CheckReport, DataError> {
     Ok(report)
 }
 
+/// Whether a file of a named dataset is the published one, in whatever wrapping.
+pub(super) fn is_published(name: &str, path: &Path) -> bool {
+    let known = named(name).and_then(|dataset| dataset.known(path));
+    known.is_some() && check_file(path, known).is_ok()
+}
+
 /// Compares a file with the published one, first as it is stored, then by its data.
 fn check_file(path: &Path, known: Option<&'static Known>) -> Result<CheckedFile, DataError> {
     let mut file = idx::open_regular(path)?;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Everything here reads files that somebody else wrote: whatever is wrong with one is a [`DataError`] that names the file,
-//! what was expected and what was found.
+//! what was expected and what was found. Nothing is downloaded but by [`fetch()`].
 
 mod archive;
 mod arrays;
@@ -16,6 +16,7 @@ pub mod cifar;
 mod config;
 mod decode;
 mod error;
+mod fetch;
 mod folder;
 pub mod idx;
 mod images;
@@ -29,6 +30,7 @@ pub use augment::{Augment, AugmentError};
 pub use catalog::{CheckReport, CheckedFile, Entry, FORMS, Form, Verdict, check, list, resolve};
 pub use config::DataConfig;
 pub use error::DataError;
+pub use fetch::{FetchCause, FetchError, FetchEvent, fetch, fetchable};
 pub use images::{ImageSet, Split, class_numbers};
 pub use loader::{ImageBatch, ImageBatches, ImageLoader, LastBatch, LoaderConfig, Mix, Order, permutation};
 pub use normalize::{Normalize, NormalizeError};
