@@ -8,6 +8,7 @@
 //! tensorboard/          the same numbers as events
 //! report.html           the run on one page
 //! checkpoints/          the last two states from which training can continue
+//! best/                 the quantized model of the best epoch so far, while one is being looked for
 //! float.bpk             parameters after float training
 //! qat.bpk               parameters after quantization-aware training
 //! integer.safetensors   the integer model
@@ -20,7 +21,7 @@
 //! Not here: training itself (see [`fit`](crate::fit::fit())), and the formats of the integer files.
 
 use crate::{
-    atomic::write_file,
+    atomic::{TEMPORARY, write_file},
     checkpoint::{self, Checkpoint},
     error::TrainError,
     report::Confusion,
@@ -31,6 +32,7 @@ use burn::{
     store::{ModuleRecord, RecordError},
     tensor::Bytes,
 };
+use qat::Scheme;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, File, TryLockError},
@@ -56,8 +58,8 @@ pub struct Manifest {
     /// Only so many images of each split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// The quantization scheme, as `--scheme` takes it.
-    pub scheme: String,
+    /// The quantization scheme: a short name, or all that a scheme file says.
+    pub scheme: Scheme,
     /// The device, as `--device` takes it.
     pub device: String,
     /// Seed of weights, order of images and random numbers, below 2^63.
@@ -71,14 +73,22 @@ pub struct Manifest {
 
 impl Manifest {
     /// A manifest in this program's format and version; the fields that a user chooses are arguments.
-    pub fn new(model: &str, dataset: &str, scheme: &str, device: &str, seed: u64, batch_size: usize, schedule: Schedule) -> Self {
+    pub fn new(
+        model: &str,
+        dataset: &str,
+        scheme: Scheme,
+        device: &str,
+        seed: u64,
+        batch_size: usize,
+        schedule: Schedule,
+    ) -> Self {
         Self {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             model: model.into(),
             dataset: dataset.into(),
             limit: None,
-            scheme: scheme.into(),
+            scheme,
             device: device.into(),
             seed,
             batch_size,
@@ -106,14 +116,7 @@ impl Manifest {
         same("device", path, &self.device, &now.device)?;
         same("seed", path, &self.seed, &now.seed)?;
         same("batch_size", path, &self.batch_size, &now.batch_size)?;
-        let (was, is) = (&self.schedule, &now.schedule);
-        same("float_epochs", path, &was.float_epochs, &is.float_epochs)?;
-        same("float_learning_rate", path, &was.float_learning_rate, &is.float_learning_rate)?;
-        same("calibration_samples", path, &was.calibration_samples, &is.calibration_samples)?;
-        same("qat_epochs", path, &was.qat_epochs, &is.qat_epochs)?;
-        same("qat_learning_rate", path, &was.qat_learning_rate, &is.qat_learning_rate)?;
-        same("warmup_steps", path, &was.warmup_steps, &is.warmup_steps)?;
-        same("freeze_batch_norm_after", path, &was.freeze_batch_norm_after, &is.freeze_batch_norm_after)
+        self.schedule.must_equal(&now.schedule, path)
     }
 }
 
@@ -176,7 +179,13 @@ impl RunDirectory {
         }
         match fs::read_dir(&path) {
             Ok(mut entries) => {
-                if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "run.lock")) {
+                // What a process leaves that ends between the folder and its run.toml is no run yet.
+                let is_ours = |entry: &fs::DirEntry| {
+                    let name = entry.file_name();
+                    let empty = || fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_none());
+                    name == "run.lock" || (name == "checkpoints" && empty()) || name.to_string_lossy().starts_with(TEMPORARY)
+                };
+                if entries.any(|entry| entry.is_ok_and(|entry| !is_ours(&entry))) {
                     return Err(TrainError::RunExists { path, found: "other files" });
                 }
             }
@@ -187,6 +196,7 @@ impl RunDirectory {
             Err(error) => return Err(io(error)),
         }
         let lock = lock(&path)?;
+        clean(&path)?;
         fs::create_dir_all(path.join("checkpoints")).map_err(io)?;
         write_toml("write run.toml", &path.join("run.toml"), &manifest)?;
         Ok(Self { path, manifest, _lock: Some(lock) })
@@ -228,7 +238,11 @@ impl RunDirectory {
             path: checkpoints.clone(),
             source,
         })?;
+        clean(&run.path)?;
         checkpoint::clean(&checkpoints)?;
+        if run.best().exists() {
+            checkpoint::clean(&run.best())?;
+        }
         Ok(run)
     }
 
@@ -267,6 +281,11 @@ impl RunDirectory {
     /// `checkpoints/`.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
+    }
+
+    /// `best/`.
+    pub fn best(&self) -> PathBuf {
+        self.path.join("best")
     }
 
     /// `metrics.csv`.
@@ -396,7 +415,7 @@ pub(crate) fn same<T: PartialEq + std::fmt::Debug>(field: &'static str, path: &P
         return Ok(());
     }
     let (expected, found) = (format!("{was:?}"), format!("{is:?}"));
-    Err(TrainError::Changed { field, path: path.into(), expected, found })
+    Err(TrainError::Changed { field: field.into(), path: path.into(), expected, found })
 }
 
 /// Takes the run for this process; the lock ends with it, however it ends.
@@ -411,13 +430,25 @@ fn lock(path: &Path) -> Result<File, TrainError> {
     }
 }
 
-fn write_toml(action: &'static str, path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
+/// Removes the files in the run's folder that a process began and did not finish.
+fn clean(path: &Path) -> Result<(), TrainError> {
+    let io = |source| TrainError::Io { action: "clean run", path: path.into(), source };
+    for entry in fs::read_dir(path).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) && entry.path().is_file() {
+            fs::remove_file(entry.path()).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn write_toml(action: &'static str, path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
     let text =
         toml::to_string(value).map_err(|error| TrainError::Io { action, path: path.into(), source: io::Error::other(error) })?;
     write_file(action, path, text.as_bytes())
 }
 
-fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
+pub(crate) fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
     let text = fs::read_to_string(path).map_err(|source| TrainError::Io { action: "read", path: path.into(), source })?;
     toml::from_str(&text).map_err(|error| TrainError::Malformed {
         path: path.into(),

@@ -52,7 +52,7 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
     }
     let goal = if args.float_only { Goal::Float } else { Goal::Quantized };
     let net = zoo.init(&device, manifest.seed);
-    let scheme = model::scheme(&manifest.scheme, &args.out)?.config();
+    let scheme = manifest.scheme.config();
     let target = Target::natural(&scheme);
     let prepared = recipe::prepare(&net, data.train.shape, &scheme)?;
     if goal == Goal::Quantized
@@ -77,7 +77,7 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
         run.path().display()
     ));
 
-    let setting = Setting { run: &run, device: &device, style: global.progress(), interrupter: &interrupter };
+    let setting = Setting { run: &run, device: &device, style: global.progress(), interrupter: &interrupter, judge: None };
     let Some(trained) = recipe::train(net, &scheme, &data, goal, &setting)? else {
         return Err(CliError::Interrupted { path: run.path().to_owned(), resume: resume_command(args, &manifest) });
     };

@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::augment::AugmentError;
 use super::images::Split;
+use super::normalize::NormalizeError;
 
 /// A dataset that cannot be found, read or trusted.
 ///
@@ -163,6 +165,20 @@ pub enum DataError {
         record: u64,
         /// Bytes of the file.
         found: u64,
+    },
+    /// Of a normalization.
+    #[error(transparent)]
+    Normalize(#[from] NormalizeError),
+    /// Of an augmentation.
+    #[error(transparent)]
+    Augment(#[from] AugmentError),
+    /// More threads are asked for than make sense.
+    #[error("data, workers: expected at most {limit} threads, found {found}")]
+    Workers {
+        /// The most there may be.
+        limit: usize,
+        /// What was asked for.
+        found: usize,
     },
     /// A file is not the one that was published.
     #[error("wrong checksum, {}: expected sha256 {expected}, found {found}", .path.display())]
