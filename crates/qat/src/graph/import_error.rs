@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use qat_formats::onnx;
+use qat_formats::{onnx, tflite};
 
 use super::GraphError;
 
@@ -25,6 +25,14 @@ pub enum ImportError {
         path: PathBuf,
         /// What is wrong with them.
         source: onnx::ReadError,
+    },
+    /// The bytes are no TFLite model.
+    #[error("model file, {}: expected a TFLite model, found: {source}", path.display())]
+    Tflite {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: tflite::ReadError,
     },
     /// A file with weights is elsewhere than it may be, or shorter than the model says.
     #[error("weights of a model file, {}, tensor {tensor:?}: expected {expected}, found {found}", path.display())]
@@ -82,6 +90,7 @@ impl ImportError {
         match self {
             Self::Read { .. } => None,
             Self::Onnx { .. } => Some("export the model anew, and check that the file arrived whole"),
+            Self::Tflite { .. } => Some("convert the model anew, and check that the file arrived whole"),
             Self::Weights { .. } => {
                 Some("keep the file with the weights beside the model, under the name that the exporter gave it")
             }

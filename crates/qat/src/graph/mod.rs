@@ -1,7 +1,7 @@
 //! The graph of a float model: activations, operations, and constants that know which parameter they came from.
 //!
-//! [`capture`] records one from any Burn module's own `forward`, [`import_onnx`] reads one from a file. Passes turn Burn's elementary operations into layers (see
-//! `pass`), and [`placement`](Placement) says where quantizers sit. Not here: anything that learns (see [`crate::QatModel`]).
+//! [`capture`] records one from any Burn module's own `forward`; [`import_onnx`] and [`import_tflite`] read one from a file. Passes turn
+//! Burn's elementary operations into layers (see `pass`), and [`placement`](Placement) says where quantizers sit. Not here: anything that learns (see [`crate::QatModel`]).
 
 mod capture;
 mod error;
@@ -10,6 +10,7 @@ mod onnx;
 mod pass;
 mod placement;
 mod sharing;
+mod tflite;
 
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, ConvTransposeOptions, MaxPoolOptions};
 use burn::tensor::{Shape, TensorData};
@@ -24,6 +25,7 @@ pub use onnx::import_onnx;
 pub use pass::fuse;
 pub use placement::{Grid, Placement, QuantizerSite, place};
 pub use sharing::layers;
+pub use tflite::import_tflite;
 
 /// Index of an activation in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
