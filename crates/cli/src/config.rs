@@ -5,10 +5,11 @@
 
 use std::path::Path;
 
+use qat::Scheme;
 use qat_train::{Manifest, Schedule, TrainError};
 use serde::Deserialize;
 
-use crate::args::{Global, Train, scheme_named};
+use crate::args::{Global, Train};
 use crate::error::CliError;
 
 /// Images in a step where nothing else is said.
@@ -31,7 +32,7 @@ struct Partial {
     #[serde(rename = "dataset")]
     _dataset: Option<String>,
     limit: Option<usize>,
-    scheme: Option<String>,
+    scheme: Option<Scheme>,
     device: Option<String>,
     seed: Option<u64>,
     batch_size: Option<usize>,
@@ -65,14 +66,8 @@ pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> R
             });
         }
     };
-    let scheme = match (train.scheme, file.scheme) {
-        (Some(scheme), _) => Some(scheme.name().to_owned()),
-        (None, Some(name)) => {
-            let scheme = scheme_named(&name).ok_or_else(|| malformed("a known scheme", format!("scheme = {name:?}")))?;
-            Some(scheme.name().to_owned())
-        }
-        (None, None) => earlier.map(|earlier| earlier.scheme.clone()),
-    };
+    let of_run = || file.scheme.or_else(|| earlier.map(|earlier| earlier.scheme.clone())).unwrap_or_default();
+    let scheme = train.scheme.over(of_run)?;
     if let Some(device) = &file.device
         && device.parse::<qat::DeviceName>().is_err()
     {
@@ -90,15 +85,8 @@ pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> R
     let seed = train.seed.or(file.seed).or(earlier.map(|earlier| earlier.seed)).unwrap_or(SEED);
     let batch_size =
         train.batch_size.map(Into::into).or(file.batch_size).or(earlier.map(|earlier| earlier.batch_size)).unwrap_or(BATCH_SIZE);
-    let mut manifest = Manifest::new(
-        model.name(),
-        &train.data,
-        scheme.as_deref().unwrap_or(qat::Scheme::Int8.name()),
-        device.as_deref().unwrap_or("flex"),
-        seed,
-        batch_size,
-        schedule,
-    );
+    let mut manifest =
+        Manifest::new(model.name(), &train.data, scheme, device.as_deref().unwrap_or("flex"), seed, batch_size, schedule);
     manifest.limit = train.limit.map(Into::into).or(file.limit).or(earlier.and_then(|earlier| earlier.limit));
     manifest.validate()?;
     Ok(manifest)

@@ -25,6 +25,7 @@ use burn::{
     store::{ModuleRecord, RecordError},
     tensor::Bytes,
 };
+use qat::Scheme;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, File, TryLockError},
@@ -50,8 +51,8 @@ pub struct Manifest {
     /// Only so many images of each split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// The quantization scheme, as `--scheme` takes it.
-    pub scheme: String,
+    /// The quantization scheme: a short name, or all that a scheme file says.
+    pub scheme: Scheme,
     /// The device, as `--device` takes it.
     pub device: String,
     /// Seed of weights, order of images and random numbers, below 2^63.
@@ -65,14 +66,22 @@ pub struct Manifest {
 
 impl Manifest {
     /// A manifest in this program's format and version; the fields that a user chooses are arguments.
-    pub fn new(model: &str, dataset: &str, scheme: &str, device: &str, seed: u64, batch_size: usize, schedule: Schedule) -> Self {
+    pub fn new(
+        model: &str,
+        dataset: &str,
+        scheme: Scheme,
+        device: &str,
+        seed: u64,
+        batch_size: usize,
+        schedule: Schedule,
+    ) -> Self {
         Self {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             model: model.into(),
             dataset: dataset.into(),
             limit: None,
-            scheme: scheme.into(),
+            scheme,
             device: device.into(),
             seed,
             batch_size,

@@ -134,7 +134,7 @@ fn quantized(run: &RunDirectory, device: &Device) -> Result<(QatModel, bool), Cl
     }
     let net = model::float(run, device)?;
     let [c, h, w] = net.model().input_shape();
-    let scheme = model::scheme(&run.manifest().scheme, run.path())?.config();
+    let scheme = run.manifest().scheme.config();
     Ok((QatModel::prepare(&net, [1, c, h, w], &scheme, Classifier::logits)?, false))
 }
 

@@ -51,7 +51,7 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
     }
     let goal = if args.float_only { Goal::Float } else { Goal::Quantized };
     let net = zoo.init(&device, manifest.seed);
-    let scheme = model::scheme(&manifest.scheme, &args.out)?.config();
+    let scheme = manifest.scheme.config();
     let target = Target::natural(&scheme);
     let prepared = recipe::prepare(&net, data.train.shape, &scheme)?;
     if goal == Goal::Quantized

@@ -1,4 +1,4 @@
-//! Affine fake quantization of an activation with a learned range.
+//! Affine fake quantization of an activation with a learned range or a learned step.
 //!
 //! With `N = quant_max − quant_min`, `low = min(min, 0)`, `high = max(max, 0)` (Q2, Q3, Q5):
 //!
@@ -17,12 +17,15 @@
 //! | clipped below | 0 | 1 − e / N | e / N |
 //!
 //! Formats of 16 bits have the zero point 0 instead: `s = max(−low, high) / quant_max`, and the end that is farther from 0 learns (Q60).
+//! With [`RangeLearner::Lsq`] the step is a parameter of its own and `z` that of the range as it was calibrated (Q71).
 //! An end on the wrong side of 0, and the `min` of a range that is never negative, get nothing. NaN stays NaN. In
 //! inference ±∞ saturate; in training they become NaN, so that a run that diverges stops. Not here: how a range is first found (see [`crate::observer`]).
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
+use super::learner::RangeLearner;
+use super::lsq::scale_gradient;
 use super::round::round_ste;
 use crate::clamp::Clamp;
 use crate::format::IntegerFormat;
@@ -61,13 +64,15 @@ pub enum RangeSource {
     Reader,
 }
 
-/// Per-tensor quantizer, affine or of 16 bits symmetric, with learned `min` and `max`.
+/// Per-tensor quantizer, affine or of 16 bits symmetric, with learned `min` and `max` or a learned step.
 #[derive(Module, Debug)]
 pub struct FakeQuantize {
     /// Lower end of the range in real units, shape `[1]`; values above 0 count as 0.
     pub min: Param<Tensor<1>>,
     /// Upper end of the range in real units, shape `[1]`; values below 0 count as 0.
     pub max: Param<Tensor<1>>,
+    /// The step, shape `[1]`, where it learns by itself; `min` and `max` are then the calibrated range, which gives the zero point.
+    pub step: Option<Param<Tensor<1>>>,
     observer: Observer,
     #[module(skip)]
     format: IntegerFormat,
@@ -75,6 +80,8 @@ pub struct FakeQuantize {
     sign: RangeSign,
     #[module(skip)]
     source: RangeSource,
+    #[module(skip)]
+    learner: RangeLearner,
     /// The upper end counts as at most this.
     #[module(skip)]
     limit: f32,
@@ -88,10 +95,12 @@ impl FakeQuantize {
         Self {
             min: Param::from_tensor(Tensor::zeros([1], device)),
             max: Param::from_tensor(Tensor::zeros([1], device)),
+            step: None,
             observer: Observer::new(observer, device),
             format,
             sign,
             source: RangeSource::Calibration,
+            learner: RangeLearner::MinMax,
             limit: f32::INFINITY,
             mode: Mode::Float,
         }
@@ -115,6 +124,35 @@ impl FakeQuantize {
         quantizer
     }
 
+    /// The same quantizer with another learner; what it takes over from is the present range.
+    pub fn with_learner(mut self, learner: RangeLearner) -> Self {
+        self.learner = learner;
+        let ends_learn = learner == RangeLearner::MinMax;
+        self.min = self.min.set_require_grad(ends_learn);
+        self.max = self.max.set_require_grad(ends_learn);
+        self.step = None;
+        if learner == RangeLearner::Lsq {
+            let device = self.max.val().device();
+            self.step = Some(Param::from_tensor(Tensor::full([1], self.calibrated_scale(), &device)));
+        }
+        self
+    }
+
+    /// The same quantizer with codes of another format and with the range that it covers.
+    pub fn with_format(mut self, format: IntegerFormat) -> Self {
+        let old = std::mem::replace(&mut self.format, format);
+        let highest = |format: IntegerFormat| match self.sign == RangeSign::NonNegative && !format.is_symmetric() {
+            true => format.steps() as f32,
+            false => format.quant_max() as f32,
+        };
+        let factor = highest(old) / highest(format);
+        self.step = self.step.map(|step| {
+            let value = scalar(step.val()) * factor;
+            replace(step, value)
+        });
+        self
+    }
+
     /// The same quantizer with an upper end that counts as at most `limit`, > 0, whatever it learns: that of a fused relu6 or clamp.
     pub fn with_limit(mut self, limit: f32) -> Self {
         self.limit = limit;
@@ -126,6 +164,7 @@ impl FakeQuantize {
         self = self.with_range(min, max);
         self.min = self.min.set_require_grad(false);
         self.max = self.max.set_require_grad(false);
+        self.step = self.step.map(|step| step.set_require_grad(false));
         self
     }
 
@@ -134,6 +173,8 @@ impl FakeQuantize {
         let min = if self.sign == RangeSign::NonNegative { 0.0 } else { min };
         self.min = replace(self.min, min);
         self.max = replace(self.max, max);
+        let scale = self.calibrated_scale();
+        self.step = self.step.map(|step| replace(step, scale));
         self
     }
 
@@ -155,7 +196,7 @@ impl FakeQuantize {
 
     /// The observed range, `None` before anything was observed.
     pub fn observed(&self) -> Option<(f32, f32)> {
-        self.observer.range()
+        self.observer.range(self.format, self.sign)
     }
 
     /// Passes `x` through, according to the mode.
@@ -174,20 +215,10 @@ impl FakeQuantize {
 
     fn fake_quantize<const D: usize>(&self, x: Tensor<D>) -> QuantTensor<D> {
         let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
-        let (steps, min_scale) = (self.format.steps() as f32, self.format.min_scale());
-        let high = Clamp { min: 0.0, max: self.limit }.apply(self.max.val());
-        let low = || self.min.val().clamp_max(0.0);
-        let (scale, zero_point) = match (self.sign, self.format.is_symmetric()) {
-            (RangeSign::NonNegative, true) => ((high / quant_max).clamp_min(min_scale), None),
-            (RangeSign::Any, true) => ((high.max_pair(-low()) / quant_max).clamp_min(min_scale), None),
-            (RangeSign::NonNegative, false) => ((high / steps).clamp_min(min_scale), None),
-            (RangeSign::Any, false) => {
-                let low = low();
-                let scale = ((high - low.clone()) / steps).clamp_min(min_scale);
-                let zero_point = -round_ste(low / scale.clone()) + quant_min;
-                (scale, Some(zero_point))
-            }
-        };
+        let (mut scale, zero_point) = self.affine();
+        if let Some(step) = &self.step {
+            scale = self.learned_step(step.val(), zero_point.clone(), &x);
+        }
         let step = scale.clone().reshape([1; D]);
         let codes = round_ste(x / step.clone());
         let y = match (zero_point, self.sign, self.format.is_symmetric()) {
@@ -202,15 +233,87 @@ impl FakeQuantize {
         QuantTensor { tensor: y * step, scale: Some(scale.detach()) }
     }
 
-    /// Scale and zero point of the present range, as host numbers.
-    pub fn qparams(&self) -> QParams {
+    /// Scale and zero point of the range, shape `[1]`; `None` for the zero point of a range that has it at 0 or at the lowest code.
+    fn affine(&self) -> (Tensor<1>, Option<Tensor<1>>) {
+        let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
+        let (steps, min_scale) = (self.format.steps() as f32, self.format.min_scale());
+        let high = Clamp { min: 0.0, max: self.limit }.apply(self.max.val());
+        let low = || self.min.val().clamp_max(0.0);
+        match (self.sign, self.format.is_symmetric()) {
+            (RangeSign::NonNegative, true) => ((high / quant_max).clamp_min(min_scale), None),
+            (RangeSign::Any, true) => ((high.max_pair(-low()) / quant_max).clamp_min(min_scale), None),
+            (RangeSign::NonNegative, false) => ((high / steps).clamp_min(min_scale), None),
+            (RangeSign::Any, false) => {
+                let low = low();
+                let scale = ((high - low.clone()) / steps).clamp_min(min_scale);
+                let zero_point = -round_ste(low / scale.clone()) + quant_min;
+                (scale, Some(zero_point))
+            }
+        }
+    }
+
+    /// The learned step with the factor of its gradient (Q71).
+    fn learned_step<const D: usize>(&self, step: Tensor<1>, zero_point: Option<Tensor<1>>, x: &Tensor<D>) -> Tensor<1> {
+        let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
+        let elements = (x.shape().num_elements() / x.dims()[0].max(1)).max(1) as f32;
+        let highest = match (zero_point, self.sign, self.format.is_symmetric()) {
+            // The code farther from the zero point.
+            (Some(zero_point), ..) => (-zero_point.clone() + quant_max).max_pair(zero_point - quant_min),
+            (None, RangeSign::NonNegative, false) => step.clone() * 0.0 + (quant_max - quant_min),
+            (None, ..) => step.clone() * 0.0 + quant_max,
+        };
+        scale_gradient(self.step_limits().apply(step), (highest * elements).powf_scalar(-0.5))
+    }
+
+    /// Bounds of a learned step: the floor of scales, and the limit of a fused clamp.
+    fn step_limits(&self) -> Clamp {
+        let steps = if self.format.is_symmetric() { self.format.quant_max() } else { self.format.steps() };
+        let min = self.format.min_scale();
+        // The limit is one of the upper end, and a step alone says nothing of it where codes lie on both sides of 0.
+        let max = if self.sign == RangeSign::NonNegative { self.limit / steps as f32 } else { f32::INFINITY };
+        Clamp { min, max: max.max(min) }
+    }
+
+    /// The scale of `min` and `max`, as a host number.
+    fn calibrated_scale(&self) -> f32 {
+        self.calibrated_qparams().scale
+    }
+
+    fn calibrated_qparams(&self) -> QParams {
         let min = if self.sign == RangeSign::NonNegative { 0.0 } else { scalar(self.min.val()) };
         QParams::of_range(min, scalar(self.max.val()).min(self.limit), self.format)
     }
 
-    /// The range as it stands, not widened to contain 0.
+    /// Scale and zero point of the present range, as host numbers.
+    pub fn qparams(&self) -> QParams {
+        let qparams = self.calibrated_qparams();
+        match &self.step {
+            None => qparams,
+            Some(step) => {
+                let Clamp { min, max } = self.step_limits();
+                // A step that is NaN stays one, for conversion to refuse.
+                let step = scalar(step.val());
+                QParams { scale: if step.is_nan() { step } else { step.max(min).min(max) }, ..qparams }
+            }
+        }
+    }
+
+    /// The range as it stands, not widened to contain 0; that of the codes where the step learns.
     pub fn range(&self) -> (f32, f32) {
-        (scalar(self.min.val()), scalar(self.max.val()))
+        match &self.step {
+            None => (scalar(self.min.val()), scalar(self.max.val())),
+            Some(_) => self.qparams().real_range(),
+        }
+    }
+
+    /// How the range learns.
+    pub fn learner(&self) -> RangeLearner {
+        self.learner
+    }
+
+    /// The codes.
+    pub fn format(&self) -> IntegerFormat {
+        self.format
     }
 
     /// What is known of the sign.

@@ -5,6 +5,7 @@
 
 mod capture;
 mod error;
+pub mod formats;
 mod import_error;
 mod onnx;
 mod pass;
@@ -161,6 +162,8 @@ pub enum Op {
     },
     /// Softmax over the last axis.
     Softmax,
+    /// The same numbers on a grid of their own, for readers that ask for fewer bits (see [`formats`]).
+    Requantize,
     /// The same numbers under the output's shape.
     Reshape,
     /// Axes in another order: output axis `i` is input axis `permutation[i]`.
@@ -223,6 +226,7 @@ impl Op {
             Self::Unary(function) => function.name(),
             Self::HardSigmoid { .. } => "hard_sigmoid",
             Self::Softmax => "softmax",
+            Self::Requantize => "requantize",
             Self::Reshape => "reshape",
             Self::Transpose(_) => "transpose",
             Self::Pad(_) => "pad",

@@ -31,6 +31,12 @@ impl QuantEmbedding {
         self
     }
 
+    /// The same embedding whose table has codes of another format.
+    pub fn with_format(mut self, format: IntegerFormat) -> Self {
+        self.format = format;
+        self
+    }
+
     /// Applies it.
     pub fn forward(&self, indices: Tensor<2, Int>) -> QuantTensor<3> {
         let weight = self.weight.val();

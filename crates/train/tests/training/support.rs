@@ -42,7 +42,7 @@ pub fn data(model: ZooModel, count: usize) -> FitData {
 /// The manifest of a test's run.
 pub fn manifest(model: ZooModel, plan: &FitPlan) -> Manifest {
     let schedule = Schedule { float_epochs: plan.epochs, ..Schedule::default() };
-    Manifest::new(model.name(), "noise", "int8", "flex", plan.seed, plan.batch_size, schedule)
+    Manifest::new(model.name(), "noise", qat::Scheme::INT8, "flex", plan.seed, plan.batch_size, schedule)
 }
 
 /// Trains a zoo model in `folder`, which is created, or continued when there is a run already.
