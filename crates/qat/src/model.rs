@@ -26,6 +26,7 @@ use crate::nn::{
     QuantMaxPool2d, QuantMean, QuantMul, QuantPad, QuantRequantize, QuantReshape, QuantResizeNearest, QuantSlice, QuantSoftmax,
     QuantSub, QuantTranspose, QuantUnary, QuantizedWeight,
 };
+use crate::observer::ObserverKind;
 use crate::tensor::QuantTensor;
 
 /// One layer of a [`QatModel`].
@@ -395,6 +396,12 @@ impl QatModel {
     pub fn with_mode(self, mode: Mode) -> Self {
         let model = self.map_quantizers(|_, quantizer| Ok::<_, GraphError>(quantizer.with_mode(mode)));
         model.expect("a mode is never refused").with_table_mode(mode)
+    }
+
+    /// The same model with observers that have seen nothing, of the given kind or of that which each had.
+    pub fn with_observer(self, kind: Option<ObserverKind>) -> Self {
+        let model = self.map_quantizers(|_, quantizer| Ok::<_, GraphError>(quantizer.with_observer(kind)));
+        model.expect("an observer is never refused")
     }
 
     /// The same model with its constants and embeddings, which have no quantizer, in another mode.

@@ -8,12 +8,14 @@
 //! Not here: what quantization does to a model (the `qat` crate), and exported files (`qat-export`).
 
 mod atomic;
+pub mod best;
 pub mod checkpoint;
 pub mod classifier;
 pub mod data;
 mod error;
 pub mod fit;
 mod metrics;
+pub mod objective;
 pub mod pretrained;
 mod progress;
 mod random;
@@ -24,7 +26,9 @@ pub mod zoo;
 
 pub use classifier::Classifier;
 pub use error::TrainError;
+pub use fit::diagnosis::Culprit;
 pub use fit::{Ending, Evaluation, FitData, FitPlan, FitState, Fitted, Phase, evaluate, fit};
+pub use objective::{Objective, Teacher};
 pub use pretrained::{PretrainedError, Weights};
 pub use progress::ProgressStyle;
 pub use run::{Manifest, Results, RunDirectory, load_model, save_model};

@@ -5,7 +5,9 @@
 //! float,1,1,train,2.3081026,9.375,1e-3,811
 //! ```
 //!
-//! `epoch` and `step` count from 1 within the phase; the row of an evaluation carries the last step before it. `loss` is the shortest
+//! `split` is `train` for a step, `valid` for an evaluation, `average` for one of the moving average of parameters. `epoch` and `step` count
+//! from 1 within the phase; the row of an evaluation carries the last step before it. `loss` is what training minimizes, or the mean
+//! cross entropy of an evaluation, the shortest
 //! decimal that reads back as the same float32, `accuracy` is in percent, `learning_rate` is the shortest
 //! decimal of a float64, empty for evaluations. All columns but the
 //! last are reproducible. The file only grows, except that a resumed run first cuts what lies beyond its checkpoint, so
@@ -34,9 +36,19 @@ pub(crate) struct Row {
     pub(crate) step: usize,
     pub(crate) loss: f32,
     pub(crate) accuracy: f32,
-    /// Of a training step; an evaluation has none.
-    pub(crate) learning_rate: Option<f64>,
+    pub(crate) source: Source,
     pub(crate) images_per_second: f64,
+}
+
+/// What a row tells of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Source {
+    /// A training step.
+    Step { learning_rate: f64 },
+    /// An evaluation of the model.
+    Model,
+    /// An evaluation of the moving average.
+    Average,
 }
 
 /// What of an existing file stays.
@@ -79,8 +91,11 @@ impl MetricsFile {
 
     /// Adds a row.
     pub(crate) fn push(&mut self, row: &Row) -> Result<(), TrainError> {
-        let split = if row.learning_rate.is_some() { "train" } else { "valid" };
-        let rate = row.learning_rate.map(|rate| format!("{rate:e}")).unwrap_or_default();
+        let (split, rate) = match row.source {
+            Source::Step { learning_rate } => ("train", format!("{learning_rate:e}")),
+            Source::Model => ("valid", String::new()),
+            Source::Average => ("average", String::new()),
+        };
         self.append(&format!(
             "{},{},{},{split},{},{},{rate},{:.0}\n",
             row.phase, row.epoch, row.step, row.loss, row.accuracy, row.images_per_second
@@ -125,7 +140,15 @@ mod tests {
     use super::*;
 
     fn row(step: usize, loss: f32) -> Row {
-        Row { phase: Phase::Float, epoch: 1, step, loss, accuracy: 12.5, learning_rate: Some(1e-3), images_per_second: 9.4 }
+        Row {
+            phase: Phase::Float,
+            epoch: 1,
+            step,
+            loss,
+            accuracy: 12.5,
+            source: Source::Step { learning_rate: 1e-3 },
+            images_per_second: 9.4,
+        }
     }
 
     #[test]
@@ -139,7 +162,7 @@ mod tests {
         drop(metrics);
 
         let mut metrics = MetricsFile::open(&path, Keep::Bytes(kept)).unwrap();
-        metrics.push(&Row { learning_rate: None, ..row(1, f32::MIN_POSITIVE) }).unwrap();
+        metrics.push(&Row { source: Source::Model, ..row(1, f32::MIN_POSITIVE) }).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, format!("{HEADER}float,1,1,train,0.1,12.5,1e-3,9\nfloat,1,1,valid,{},12.5,,9\n", f32::MIN_POSITIVE));
     }

@@ -4,6 +4,7 @@
 //! run.toml              everything needed to repeat the run; written first, never changed
 //! metrics.csv           a row for each step and each evaluation
 //! checkpoints/          the last two states from which training can continue
+//! best/                 the quantized model of the best epoch so far, while one is being looked for
 //! float.bpk             parameters after float training
 //! qat.bpk               parameters after quantization-aware training
 //! integer.safetensors   the integer model
@@ -15,7 +16,7 @@
 //! Not here: training itself (see [`fit`](crate::fit::fit())), and the formats of the integer files.
 
 use crate::{
-    atomic::write_file,
+    atomic::{TEMPORARY, write_file},
     checkpoint::{self, Checkpoint},
     error::TrainError,
     schedule::{Schedule, check_batch_size, check_seed},
@@ -109,14 +110,7 @@ impl Manifest {
         same("device", path, &self.device, &now.device)?;
         same("seed", path, &self.seed, &now.seed)?;
         same("batch_size", path, &self.batch_size, &now.batch_size)?;
-        let (was, is) = (&self.schedule, &now.schedule);
-        same("float_epochs", path, &was.float_epochs, &is.float_epochs)?;
-        same("float_learning_rate", path, &was.float_learning_rate, &is.float_learning_rate)?;
-        same("calibration_samples", path, &was.calibration_samples, &is.calibration_samples)?;
-        same("qat_epochs", path, &was.qat_epochs, &is.qat_epochs)?;
-        same("qat_learning_rate", path, &was.qat_learning_rate, &is.qat_learning_rate)?;
-        same("warmup_steps", path, &was.warmup_steps, &is.warmup_steps)?;
-        same("freeze_batch_norm_after", path, &was.freeze_batch_norm_after, &is.freeze_batch_norm_after)
+        self.schedule.must_equal(&now.schedule, path)
     }
 }
 
@@ -166,7 +160,13 @@ impl RunDirectory {
         }
         match fs::read_dir(&path) {
             Ok(mut entries) => {
-                if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "run.lock")) {
+                // What a process leaves that ends between the folder and its run.toml is no run yet.
+                let is_ours = |entry: &fs::DirEntry| {
+                    let name = entry.file_name();
+                    let empty = || fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_none());
+                    name == "run.lock" || (name == "checkpoints" && empty()) || name.to_string_lossy().starts_with(TEMPORARY)
+                };
+                if entries.any(|entry| entry.is_ok_and(|entry| !is_ours(&entry))) {
                     return Err(TrainError::RunExists { path, found: "other files" });
                 }
             }
@@ -177,6 +177,7 @@ impl RunDirectory {
             Err(error) => return Err(io(error)),
         }
         let lock = lock(&path)?;
+        clean(&path)?;
         fs::create_dir_all(path.join("checkpoints")).map_err(io)?;
         write_toml("write run.toml", &path.join("run.toml"), &manifest)?;
         Ok(Self { path, manifest, _lock: Some(lock) })
@@ -218,7 +219,11 @@ impl RunDirectory {
             path: checkpoints.clone(),
             source,
         })?;
+        clean(&run.path)?;
         checkpoint::clean(&checkpoints)?;
+        if run.best().exists() {
+            checkpoint::clean(&run.best())?;
+        }
         Ok(run)
     }
 
@@ -252,6 +257,11 @@ impl RunDirectory {
     /// `checkpoints/`.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
+    }
+
+    /// `best/`.
+    pub fn best(&self) -> PathBuf {
+        self.path.join("best")
     }
 
     /// `metrics.csv`.
@@ -347,7 +357,7 @@ pub(crate) fn same<T: PartialEq + std::fmt::Debug>(field: &'static str, path: &P
         return Ok(());
     }
     let (expected, found) = (format!("{was:?}"), format!("{is:?}"));
-    Err(TrainError::Changed { field, path: path.into(), expected, found })
+    Err(TrainError::Changed { field: field.into(), path: path.into(), expected, found })
 }
 
 /// Takes the run for this process; the lock ends with it, however it ends.
@@ -362,13 +372,25 @@ fn lock(path: &Path) -> Result<File, TrainError> {
     }
 }
 
-fn write_toml(action: &'static str, path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
+/// Removes the files in the run's folder that a process began and did not finish.
+fn clean(path: &Path) -> Result<(), TrainError> {
+    let io = |source| TrainError::Io { action: "clean run", path: path.into(), source };
+    for entry in fs::read_dir(path).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) && entry.path().is_file() {
+            fs::remove_file(entry.path()).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn write_toml(action: &'static str, path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
     let text =
         toml::to_string(value).map_err(|error| TrainError::Io { action, path: path.into(), source: io::Error::other(error) })?;
     write_file(action, path, text.as_bytes())
 }
 
-fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
+pub(crate) fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
     let text = fs::read_to_string(path).map_err(|source| TrainError::Io { action: "read", path: path.into(), source })?;
     toml::from_str(&text).map_err(|error| TrainError::Malformed {
         path: path.into(),

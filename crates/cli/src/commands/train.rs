@@ -76,7 +76,7 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
         run.path().display()
     ));
 
-    let setting = Setting { run: &run, device: &device, style: global.progress(), interrupter: &interrupter };
+    let setting = Setting { run: &run, device: &device, style: global.progress(), interrupter: &interrupter, judge: None };
     let Some(trained) = recipe::train(net, &scheme, &data, goal, &setting)? else {
         return Err(CliError::Interrupted { path: run.path().to_owned(), resume: resume_command(args, &manifest) });
     };

@@ -40,8 +40,19 @@ pub enum Mode {
     Float,
     /// Nothing, but the range is observed.
     Observe,
-    /// It is put on the integer grid.
+    /// Nothing to activations, but weights are on their grids.
+    Weights,
+    /// It is put on the integer grid, but weights stay as they are.
+    Activations,
+    /// It is put on the integer grid, and so are weights.
     Quantize,
+}
+
+impl Mode {
+    /// Whether the weights of a layer are on their grid.
+    pub fn quantizes_weights(self) -> bool {
+        matches!(self, Self::Weights | Self::Quantize)
+    }
 }
 
 /// What is known of the sign of an activation before any number is seen.
@@ -124,6 +135,15 @@ impl FakeQuantize {
         quantizer
     }
 
+    /// The same quantizer with an observer that has seen nothing, of the given kind or of the present one's; what is known stays.
+    pub fn with_observer(mut self, kind: Option<ObserverKind>) -> Self {
+        if self.source == RangeSource::Calibration {
+            let device = self.max.val().device();
+            self.observer = Observer::new(kind.unwrap_or(self.observer.kind()), &device);
+        }
+        self
+    }
+
     /// The same quantizer with another learner; what it takes over from is the present range.
     pub fn with_learner(mut self, learner: RangeLearner) -> Self {
         self.learner = learner;
@@ -203,13 +223,13 @@ impl FakeQuantize {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> QuantTensor<D> {
         match self.mode {
             _ if self.source == RangeSource::Reader => QuantTensor::float(x),
-            Mode::Float => QuantTensor::float(x),
+            Mode::Float | Mode::Weights => QuantTensor::float(x),
             Mode::Observe if self.source == RangeSource::Known => QuantTensor::float(x),
             Mode::Observe => {
                 self.observer.observe(x.clone());
                 QuantTensor::float(x)
             }
-            Mode::Quantize => self.fake_quantize(x),
+            Mode::Activations | Mode::Quantize => self.fake_quantize(x),
         }
     }
 

@@ -18,7 +18,7 @@ use burn::tensor::{Tensor, module::conv2d, ops::ConvOptions};
 
 use super::batch_norm;
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, Mode, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
+use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
 use crate::format::Granularity;
 use crate::tensor::QuantTensor;
 
@@ -132,7 +132,7 @@ impl QuantConv2d {
         factor: Option<Tensor<1>>,
         mut bias: Option<Tensor<1>>,
     ) -> Tensor<4> {
-        if self.output.mode() == Mode::Quantize
+        if self.output.mode().quantizes_weights()
             && let Some(scale) = self.quantizer.steps(weight.clone(), 0, factor)
         {
             weight = fake_quantize_weight(weight, scale.clone(), self.quantizer.format());

@@ -10,7 +10,7 @@ use burn::tensor::{Tensor, module::conv_transpose2d, ops::ConvTransposeOptions};
 
 use super::batch_norm;
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, Mode, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
+use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
 use crate::format::Granularity;
 use crate::tensor::QuantTensor;
 
@@ -130,7 +130,7 @@ impl QuantConvTranspose2d {
         factor: Option<Tensor<1>>,
         mut bias: Option<Tensor<1>>,
     ) -> Tensor<4> {
-        if self.output.mode() == Mode::Quantize
+        if self.output.mode().quantizes_weights()
             && let Some(scale) = self.quantizer.steps(rows.clone(), 0, factor)
         {
             rows = fake_quantize_weight(rows, scale.clone(), self.quantizer.format());

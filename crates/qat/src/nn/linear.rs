@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, module::linear};
 
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, Mode, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
+use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
 use crate::tensor::QuantTensor;
 
 /// What a [`QuantLinear`] is made with besides its parameters.
@@ -60,7 +60,7 @@ impl QuantLinear {
     /// The weight as the layer multiplies by it. A layer that is applied several times in a row computes it once.
     pub fn quantized_weight(&self) -> QuantizedWeight {
         let weight = self.weight.val();
-        if self.output.mode() != Mode::Quantize {
+        if !self.output.mode().quantizes_weights() {
             return QuantizedWeight { weight, scale: None };
         }
         let Some(scale) = self.quantizer.steps(weight.clone(), 1, None) else { return QuantizedWeight { weight, scale: None } };

@@ -135,6 +135,11 @@ impl Observer {
         Self { min: state(min), max: state(max), histogram: None, kind: ObserverKind::MinMax }
     }
 
+    /// How batches are summed up.
+    pub fn kind(&self) -> ObserverKind {
+        self.kind
+    }
+
     /// Takes in one batch. The gradient is not affected.
     ///
     /// NaN makes the range NaN for good, on every device, so that calibration refuses it.
