@@ -227,12 +227,12 @@ impl QatModel {
         Self::from_imported(graph, config, &device)
     }
 
-    /// Fuses the layers of a graph as it was captured or read from a file, and puts quantizers in place, all in [`Mode::Float`].
+    /// Fuses the layers of a graph as it was captured or read, and puts quantizers in place, all in [`Mode::Float`].
     ///
-    /// Neither knows a batch norm's momentum: here it is Burn's default, 0.1.
+    /// Files do not know a batch norm's momentum: here it is Burn's default, 0.1.
     ///
     /// # Errors
-    /// As [`QatModel::prepare`].
+    /// What cannot be quantized, with its place and what is expected there.
     pub fn from_imported(graph: Graph, config: &QConfig, device: &Device) -> Result<Self, GraphError> {
         let graph = separate(graph::fuse(graph)?, config)?;
         let placement = graph::place(&graph);

@@ -19,6 +19,11 @@ pub trait Classifier: Module + fmt::Display + 'static {
     /// Class scores before softmax, `[n, classes]`, of images `[n, c, h, w]` with values in `[0, 1]`.
     fn logits(&self, images: Tensor<4>) -> Tensor<2>;
 
+    /// The quantizers that it has, to be reported; `None` for a float model.
+    fn quantized(&self) -> Option<&QatModel> {
+        None
+    }
+
     /// The scores, and the activations of the given names, each flattened to `[n, d]`; a classifier that does not know its activations gives none.
     fn scores_and_features(&self, images: Tensor<4>, _names: &[String]) -> (Tensor<2>, Vec<Tensor<2>>) {
         (self.logits(images), Vec::new())
@@ -45,6 +50,10 @@ impl Classifier for QatModel {
     /// The scores before a softmax at the end, where there is one.
     fn logits(&self, images: Tensor<4>) -> Tensor<2> {
         self.scores_and_features(images, &[]).0
+    }
+
+    fn quantized(&self) -> Option<&QatModel> {
+        Some(self)
     }
 
     fn scores_and_features(&self, images: Tensor<4>, names: &[String]) -> (Tensor<2>, Vec<Tensor<2>>) {

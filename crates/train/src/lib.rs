@@ -20,6 +20,7 @@ pub mod pretrained;
 mod progress;
 mod random;
 pub mod recipe;
+pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod zoo;

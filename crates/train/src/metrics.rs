@@ -14,6 +14,7 @@
 //! that it ends as if the run had never stopped.
 
 use crate::{error::TrainError, fit::Phase};
+use serde::Deserialize;
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
@@ -30,6 +31,7 @@ pub(crate) struct MetricsFile {
 }
 
 /// One row.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Row {
     pub(crate) phase: Phase,
     pub(crate) epoch: usize,
@@ -38,6 +40,16 @@ pub(crate) struct Row {
     pub(crate) accuracy: f32,
     pub(crate) source: Source,
     pub(crate) images_per_second: f64,
+}
+
+impl Row {
+    /// That of a training step.
+    pub(crate) fn learning_rate(&self) -> Option<f64> {
+        match self.source {
+            Source::Step { learning_rate } => Some(learning_rate),
+            Source::Model | Source::Average => None,
+        }
+    }
 }
 
 /// What a row tells of.
@@ -119,6 +131,57 @@ impl MetricsFile {
     }
 }
 
+/// The complete rows of the file at `path`; none where there is no file.
+///
+/// # Errors
+///
+/// [`TrainError::Malformed`] for a row that is not one of this program's, [`TrainError::Io`].
+pub(crate) fn read(path: &Path) -> Result<Vec<Row>, TrainError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(TrainError::Io { action: "read metrics", path: path.into(), source }),
+    };
+    // A last row without an end is one that is being written.
+    let complete = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+    let malformed =
+        |found: String| TrainError::Malformed { path: path.into(), expected: "metrics of this program".into(), found };
+    let mut reader = csv::Reader::from_reader(complete.as_bytes());
+    let mut rows = Vec::new();
+    for cells in reader.deserialize::<Cells>() {
+        let cells = cells.map_err(|error| malformed(error.to_string()))?;
+        let source = match (cells.split.as_str(), cells.learning_rate) {
+            ("train", Some(learning_rate)) => Source::Step { learning_rate },
+            ("valid", None) => Source::Model,
+            ("average", None) => Source::Average,
+            (split, rate) => return Err(malformed(format!("split {split:?} with learning rate {rate:?}"))),
+        };
+        rows.push(Row {
+            phase: cells.phase,
+            epoch: cells.epoch,
+            step: cells.step,
+            loss: cells.loss,
+            accuracy: cells.accuracy,
+            source,
+            images_per_second: cells.images_per_second,
+        });
+    }
+    Ok(rows)
+}
+
+/// A row as the file has it.
+#[derive(Deserialize)]
+struct Cells {
+    phase: Phase,
+    epoch: usize,
+    step: usize,
+    split: String,
+    loss: f32,
+    accuracy: f32,
+    learning_rate: Option<f64>,
+    images_per_second: f64,
+}
+
 /// Length of the complete rows before the first one of `phase`.
 fn before(file: &File, phase: Phase) -> io::Result<u64> {
     let mut reader = BufReader::new(file);
@@ -164,6 +227,13 @@ mod tests {
         let mut metrics = MetricsFile::open(&path, Keep::Bytes(kept)).unwrap();
         metrics.push(&Row { source: Source::Model, ..row(1, f32::MIN_POSITIVE) }).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            read(&path).unwrap(),
+            [
+                Row { images_per_second: 9.0, ..row(1, 0.1) },
+                Row { source: Source::Model, images_per_second: 9.0, ..row(1, f32::MIN_POSITIVE) }
+            ]
+        );
         assert_eq!(text, format!("{HEADER}float,1,1,train,0.1,12.5,1e-3,9\nfloat,1,1,valid,{},12.5,,9\n", f32::MIN_POSITIVE));
     }
 
@@ -179,6 +249,17 @@ mod tests {
         drop(metrics);
         assert_eq!(MetricsFile::open(&path, Keep::Before(Phase::Qat)).unwrap().length, float);
         assert_eq!(MetricsFile::open(&path, Keep::Before(Phase::Float)).unwrap().length, HEADER.len() as u64);
+    }
+
+    #[test]
+    fn a_row_that_is_being_written_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        assert_eq!(read(&path).unwrap(), []);
+        std::fs::write(&path, format!("{HEADER}qat,1,2,train,0.5,50,1e-4,9\nqat,1,3,tr")).unwrap();
+        assert_eq!(read(&path).unwrap().len(), 1);
+        std::fs::write(&path, format!("{HEADER}qat,1,2,valid,0.5,50,1e-4,9\n")).unwrap();
+        assert!(matches!(read(&path), Err(TrainError::Malformed { .. })));
     }
 
     #[test]

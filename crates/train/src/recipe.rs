@@ -94,7 +94,7 @@ pub fn train<M: Classifier>(
     if goal == Goal::Quantized {
         prepare(&model, data.train.shape, config)?;
     }
-    let Some(Float { model, evaluation: float, quantized_from }) = float(model, data, setting)? else { return Ok(None) };
+    let Some(Float { model, evaluation: float, quantized_from }) = float(model, data, goal, setting)? else { return Ok(None) };
     if goal == Goal::Float {
         return Ok(Some(Trained { model, float, quantized: None }));
     }
@@ -116,7 +116,8 @@ pub fn finetune(
     setting: &Setting<'_>,
 ) -> Result<Option<Trained<QatModel>>, TrainError> {
     let model = model.with_mode(Mode::Float);
-    let Some(Float { model, evaluation: float, quantized_from }) = float(model, data, setting)? else { return Ok(None) };
+    let float = float(model, data, Goal::Quantized, setting)?;
+    let Some(Float { model, evaluation: float, quantized_from }) = float else { return Ok(None) };
     let quantized = Quantization::new(model.valid(), teacher, data, setting)?.run(quantized_from)?;
     Ok(quantized.map(|quantized| Trained { model, float, quantized: Some(quantized) }))
 }
@@ -200,17 +201,17 @@ struct Float<M> {
 }
 
 /// Float training from where the run stands, or what it made; `None` when interrupted.
-fn float<M: Classifier>(model: M, data: &FitData, setting: &Setting<'_>) -> Result<Option<Float<M>>, TrainError> {
+fn float<M: Classifier>(model: M, data: &FitData, goal: Goal, setting: &Setting<'_>) -> Result<Option<Float<M>>, TrainError> {
     let Setting { run, device, .. } = *setting;
     let (model, quantized_from) = match run.last_checkpoint()? {
         Some(checkpoint) if checkpoint.info().phase == Phase::Qat => (load_model(&run.float_model(), model)?, Some(checkpoint)),
         Some(checkpoint) => {
             let state = checkpoint.state()?;
-            let Some(model) = train_float(checkpoint.load_model(model)?, state, data, setting)? else { return Ok(None) };
+            let Some(model) = train_float(checkpoint.load_model(model)?, state, data, goal, setting)? else { return Ok(None) };
             (model, None)
         }
         None => {
-            let Some(model) = train_float(model, FitState::start(), data, setting)? else { return Ok(None) };
+            let Some(model) = train_float(model, FitState::start(), data, goal, setting)? else { return Ok(None) };
             (model, None)
         }
     };
@@ -218,12 +219,20 @@ fn float<M: Classifier>(model: M, data: &FitData, setting: &Setting<'_>) -> Resu
     Ok(Some(Float { model, evaluation, quantized_from }))
 }
 
-fn train_float<M: Classifier>(model: M, from: FitState, data: &FitData, setting: &Setting<'_>) -> Result<Option<M>, TrainError> {
-    let Schedule { float_epochs, float_learning_rate, .. } = setting.run.manifest().schedule;
+fn train_float<M: Classifier>(
+    model: M,
+    from: FitState,
+    data: &FitData,
+    goal: Goal,
+    setting: &Setting<'_>,
+) -> Result<Option<M>, TrainError> {
+    let schedule = &setting.run.manifest().schedule;
+    let Schedule { float_epochs, float_learning_rate, .. } = *schedule;
     let model = if float_epochs == 0 {
         model.valid()
     } else {
-        let plan = plan(Phase::Float, float_epochs, float_learning_rate, setting);
+        let mut plan = plan(Phase::Float, float_epochs, float_learning_rate, setting);
+        plan.later_epochs = if goal == Goal::Quantized { schedule.quantized_epochs() } else { 0 };
         let fitted = fit(model, from, &plan, data, setting.device, setting.run, setting.style, setting.interrupter)?;
         if fitted.ending == Ending::Interrupted {
             return Ok(None);

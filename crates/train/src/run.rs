@@ -3,6 +3,10 @@
 //! ```text
 //! run.toml              everything needed to repeat the run; written first, never changed
 //! metrics.csv           a row for each step and each evaluation
+//! ranges.csv            the range of each quantizer at each evaluation
+//! layers.csv            what is known of each layer
+//! tensorboard/          the same numbers as events
+//! report.html           the run on one page
 //! checkpoints/          the last two states from which training can continue
 //! best/                 the quantized model of the best epoch so far, while one is being looked for
 //! float.bpk             parameters after float training
@@ -10,6 +14,7 @@
 //! integer.safetensors   the integer model
 //! model.onnx            the integer model for other runtimes
 //! results.toml          the final numbers
+//! confusion.csv         which classes the final model takes for which
 //! run.lock              held by the process that trains here; empty
 //! ```
 //!
@@ -19,6 +24,7 @@ use crate::{
     atomic::{TEMPORARY, write_file},
     checkpoint::{self, Checkpoint},
     error::TrainError,
+    report::Confusion,
     schedule::{Schedule, check_batch_size, check_seed},
 };
 use burn::{
@@ -136,6 +142,19 @@ pub struct Results {
     pub integer_bytes: Option<u64>,
 }
 
+impl Results {
+    /// Name, accuracy in percent and bytes of each model that was measured, from float to integers.
+    pub fn table(&self) -> Vec<(&'static str, f64, Option<u64>)> {
+        let rows = [
+            ("float", self.float_accuracy, self.float_bytes),
+            ("PTQ", self.ptq_accuracy, self.integer_bytes),
+            ("QAT", self.fake_quant_accuracy, self.integer_bytes),
+            ("integer", self.integer_accuracy, self.integer_bytes),
+        ];
+        rows.into_iter().filter_map(|(name, accuracy, bytes)| Some((name, accuracy?, bytes))).collect()
+    }
+}
+
 /// A run directory, opened.
 #[derive(Debug)]
 pub struct RunDirectory {
@@ -227,6 +246,11 @@ impl RunDirectory {
         Ok(run)
     }
 
+    /// The same run, to read from.
+    pub(crate) fn reader(&self) -> Self {
+        Self { path: self.path.clone(), manifest: self.manifest.clone(), _lock: None }
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
@@ -269,6 +293,31 @@ impl RunDirectory {
         self.path.join("metrics.csv")
     }
 
+    /// `ranges.csv`.
+    pub fn ranges(&self) -> PathBuf {
+        self.path.join("ranges.csv")
+    }
+
+    /// `layers.csv`.
+    pub fn layers(&self) -> PathBuf {
+        self.path.join("layers.csv")
+    }
+
+    /// `confusion.csv`.
+    pub fn confusion(&self) -> PathBuf {
+        self.path.join("confusion.csv")
+    }
+
+    /// `report.html`.
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
+    /// `tensorboard/`.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
     /// `float.bpk`.
     pub fn float_model(&self) -> PathBuf {
         self.path.join("float.bpk")
@@ -302,6 +351,15 @@ impl RunDirectory {
     pub fn results(&self) -> Result<Option<Results>, TrainError> {
         let path = self.results_file();
         if path.exists() { read_toml(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// Writes which classes the final model takes for which.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Io`]; the counts that were there before are then untouched.
+    pub fn write_confusion(&self, confusion: &Confusion) -> Result<(), TrainError> {
+        confusion.write(&self.confusion())
     }
 
     /// Writes the final numbers.

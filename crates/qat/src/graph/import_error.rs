@@ -26,14 +26,6 @@ pub enum ImportError {
         /// What is wrong with them.
         source: onnx::ReadError,
     },
-    /// The bytes are no TFLite model.
-    #[error("model file, {}: expected a TFLite model, found: {source}", path.display())]
-    Tflite {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with them.
-        source: tflite::ReadError,
-    },
     /// A file with weights is elsewhere than it may be, or shorter than the model says.
     #[error("weights of a model file, {}, tensor {tensor:?}: expected {expected}, found {found}", path.display())]
     Weights {
@@ -45,6 +37,14 @@ pub enum ImportError {
         expected: &'static str,
         /// What is there.
         found: String,
+    },
+    /// The bytes are no TFLite model.
+    #[error("model file, {}: expected a TFLite model, found: {source}", path.display())]
+    Tflite {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: tflite::ReadError,
     },
     /// What the model takes or gives is not what a graph has: one float input and one output, each a batch of samples.
     #[error("model interface, {}, {place}: expected {expected}, found {found}", path.display())]
@@ -90,10 +90,10 @@ impl ImportError {
         match self {
             Self::Read { .. } => None,
             Self::Onnx { .. } => Some("export the model anew, and check that the file arrived whole"),
-            Self::Tflite { .. } => Some("convert the model anew, and check that the file arrived whole"),
             Self::Weights { .. } => {
                 Some("keep the file with the weights beside the model, under the name that the exporter gave it")
             }
+            Self::Tflite { .. } => Some("convert the model anew, and check that the file arrived whole"),
             Self::Interface { .. } => {
                 Some("export a model with one input and one output, fixed sizes, and the batch as first dimension")
             }

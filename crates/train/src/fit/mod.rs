@@ -30,9 +30,9 @@ use crate::{
     classifier::{BatchResult, Classifier, Trainer, percent},
     data::{ImageLoader, ImageSet, LoaderConfig},
     error::TrainError,
-    metrics::{Keep, MetricsFile},
     objective::Objective,
     progress::{self, ProgressStyle},
+    report::Recorder,
     run::{RunDirectory, same},
     schedule::{OptimizerKind, RateShape, check_batch_size, check_learning_rate, check_seed},
 };
@@ -135,6 +135,8 @@ pub struct FitPlan {
     pub seed: u64,
     /// Steps between two checkpoints, at least 1; the end of an epoch always makes one.
     pub checkpoint_every: usize,
+    /// Epochs of the phases that follow, for the time left to the end of the run.
+    pub later_epochs: usize,
     /// Steps whose losses are read from the device together, at least 1; the numbers do not depend on it.
     pub read_every: usize,
     /// The segment ends when so many steps of the phase are done; `None` for all of them.
@@ -169,6 +171,7 @@ impl FitPlan {
             objective: Objective::default(),
             seed,
             checkpoint_every: 200,
+            later_epochs: 0,
             read_every: 1,
             stop_at_step: None,
             part: 0,
@@ -357,8 +360,7 @@ pub fn fit<M: Classifier>(
     plan.validate(images)?;
     from.must_suit(plan, images)?;
     let (steps_per_epoch, total_steps) = (plan.steps_per_epoch(images), plan.total_steps(images));
-    let keep = from.metrics_bytes.map_or(Keep::Before(plan.phase), Keep::Bytes);
-    let metrics = MetricsFile::open(&run.metrics(), keep)?;
+    let recorder = Recorder::open(run, plan.phase, &from, &model)?;
 
     let training_device = if device.is_autodiff() { device.clone() } else { device.clone().autodiff() };
     let position = (plan.phase.loader_epoch(from.step / steps_per_epoch), from.step % steps_per_epoch * plan.accumulate);
@@ -398,13 +400,14 @@ pub fn fit<M: Classifier>(
             step: from.step,
             total_steps,
             steps_per_epoch,
+            later_steps: plan.later_epochs.saturating_mul(steps_per_epoch),
             batch_size: plan.batch_size * plan.accumulate,
         },
     );
     let shared = Arc::new(Mutex::new(Shared {
         step: from.step,
         evaluated: from.evaluated,
-        metrics,
+        recorder,
         records,
         average,
         loss_average: from.loss_average,
@@ -441,7 +444,7 @@ pub fn fit<M: Classifier>(
         return Err(TrainError::Learner { phase: plan.phase, source });
     }
     let (model, optimizer) = shared.result.take().expect("a segment that ends without an error leaves its model");
-    let metrics_bytes = Some(shared.metrics.sync()?);
+    let metrics_bytes = Some(shared.recorder.sync()?);
     Ok(Fitted {
         model: model.model,
         average: shared.average.as_ref().map(Average::model),

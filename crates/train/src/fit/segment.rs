@@ -14,8 +14,9 @@ use crate::{
     checkpoint::{self, CheckpointInfo},
     classifier::{BatchResult, Classifier, StepOutput, Trainer},
     error::TrainError,
-    metrics::{MetricsFile, Row, Source},
+    metrics::{Row, Source},
     random::with_seed,
+    report::Recorder,
 };
 use burn::{
     data::dataloader::Progress,
@@ -49,7 +50,7 @@ pub(super) struct Segment<M> {
 pub(super) struct Shared<M> {
     pub(super) step: usize,
     pub(super) evaluated: bool,
-    pub(super) metrics: MetricsFile,
+    pub(super) recorder: Recorder,
     pub(super) records: Records,
     pub(super) average: Option<Average<M>>,
     pub(super) loss_average: Option<f64>,
@@ -279,6 +280,7 @@ impl<M: Classifier> Walk<'_, M> {
             let Some(evaluation) = self.evaluate_model(&average, loader, Source::Average)? else { return Ok(false) };
             self.shared.average_evaluation = evaluation;
         }
+        self.shared.recorder.evaluated(epoch, self.shared.step, &self.learner.model().valid().model)?;
         let (interrupter, events) = (&self.components.interrupter, &mut self.components.event_processor);
         interrupter.fail_on_error(events.process_valid(LearnerEvent::EndSplit(epoch)));
         interrupter.fail_on_error(events.process_train(LearnerEvent::EndEpoch(epoch)));
@@ -341,7 +343,7 @@ impl<M: Classifier> Walk<'_, M> {
         images_per_second: f64,
     ) -> Result<(), TrainError> {
         let (phase, loss, accuracy) = (self.segment.plan.phase, result.loss, result.accuracy());
-        self.shared.metrics.push(&Row { phase, epoch, step, loss, accuracy, source, images_per_second })
+        self.shared.recorder.push(&Row { phase, epoch, step, loss, accuracy, source, images_per_second })
     }
 
     /// The records of the model and the optimizer as they stand.
@@ -355,7 +357,7 @@ impl<M: Classifier> Walk<'_, M> {
         if let Some(path) = diagnosis::parameter(&self.learner.model().model, |_| false) {
             return Err(self.non_finite(self.shared.step, self.last_loss, Some(Culprit::of_parameter(path))));
         }
-        let metrics_bytes = self.shared.metrics.sync()?;
+        let metrics_bytes = self.shared.recorder.sync()?;
         let (model, optimizer) = self.records();
         let Segment { plan, steps_per_epoch, total_steps, checkpoints, .. } = self.segment;
         let info = CheckpointInfo {

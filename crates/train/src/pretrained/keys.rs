@@ -143,7 +143,9 @@ mod tests {
     #[test]
     fn wrappers_and_parts_are_taken_off() {
         let expected = ["conv.weight", "fc.bias"];
-        for prefix in ["", "module.", "_orig_mod.", "state_dict.", "state_dict.module.", "model.", "model_state_dict._orig_mod.module."] {
+        for prefix in
+            ["", "module.", "_orig_mod.", "state_dict.", "state_dict.module.", "model.", "model_state_dict._orig_mod.module."]
+        {
             let keys = expected.map(|key| format!("{prefix}{key}"));
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             assert_eq!(names(&keys, &expected, &Rename::none()), some(&expected), "{prefix}");
@@ -153,7 +155,9 @@ mod tests {
     #[test]
     fn a_part_is_no_beginning_of_a_networks_own_keys_and_a_wrapper_is() {
         let expected = BTreeSet::from(["conv.weight"]);
-        for (key, part) in [("state_dict.module.conv.weight", "state_dict."), ("module.conv.weight", ""), ("model.conv.weight", "")] {
+        for (key, part) in
+            [("state_dict.module.conv.weight", "state_dict."), ("module.conv.weight", ""), ("model.conv.weight", "")]
+        {
             assert_eq!(named(&[key], &expected, &Rename::none()).part, part, "{key}");
         }
         assert_eq!(named(&["model.conv.weight", "epoch"], &expected, &Rename::none()).part, "model.");

@@ -85,8 +85,10 @@ fn resnet20_goes_back_with_the_keys_it_came_with() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("resnet20.safetensors");
     save_bytes(&out, &original.with_weights_of(&net, &Rename::none()).unwrap()).unwrap();
-    let of_file: BTreeMap<String, Vec<usize>> =
-        listing(&path).into_iter().filter_map(|(name, shape)| Some((name.strip_prefix("state_dict.")?.to_owned(), shape))).collect();
+    let of_file: BTreeMap<String, Vec<usize>> = listing(&path)
+        .into_iter()
+        .filter_map(|(name, shape)| Some((name.strip_prefix("state_dict.")?.to_owned(), shape)))
+        .collect();
     assert_eq!(of_file.len(), 97);
     assert_eq!(listing(&out), of_file);
 }

@@ -129,7 +129,10 @@ impl<'a> Importer<'a> {
             (true, [l]) => vec![*c_0, *c_1, 1, *l],
             (false, [_, _]) => weight.shape.clone(),
             _ => {
-                return Err(Refusal::new("a weight that fits the input", format!("{:?} on {:?}", weight.shape, self.dims(value))));
+                return Err(Refusal::new(
+                    "a weight that fits the input",
+                    format!("{:?} on {:?}", weight.shape, self.dims(value)),
+                ));
             }
         };
         if let Some(shape) = node.ints("kernel_shape")?

@@ -27,7 +27,7 @@ use qat_formats::tflite::{
     self, ActivationFunctionType, BuiltinOperator, BuiltinOptions, Model, Operator, SubGraph, Tensor, TensorType,
 };
 
-use super::{ConstantId, Dim, Graph, ImportError, InterfaceNames, Node, Op, Value, ValueId};
+use super::{ConstantId, Dim, Graph, ImportError, Node, Op, Value, ValueId};
 use crate::clamp::Clamp;
 use crate::nn::Function;
 use constants::Constant;
@@ -77,10 +77,7 @@ fn graph_of(file: &Model) -> Result<Graph, Refusal> {
             readers[tensor as usize].push(index);
         }
     }
-    let (input, output) = (input?, output?);
-    let name = |tensor: usize| subgraph.tensors[tensor].name.clone();
-    let names = InterfaceNames { input: name(input), output: name(output) };
-    let graph = Graph { names, ..Graph::empty() };
+    let graph = Graph::empty();
     let mut reader = Reader {
         file,
         subgraph,
@@ -92,8 +89,8 @@ fn graph_of(file: &Model) -> Result<Graph, Refusal> {
         layers: HashMap::new(),
         taken: HashSet::new(),
         readers,
-        input,
-        output,
+        input: input?,
+        output: output?,
         budget: constants::budget(file),
     };
     reader.begin()?;
