@@ -24,6 +24,11 @@ pub trait Classifier: Module + fmt::Display + 'static {
         (self.logits(images), Vec::new())
     }
 
+    /// The quantizers that it has, to be reported; `None` for a float model.
+    fn quantized(&self) -> Option<&QatModel> {
+        None
+    }
+
     /// The first layer, in order of execution, that has or makes a number that is not finite; `None` where all are finite or the model
     /// cannot be looked into.
     fn first_non_finite(&self, images: Tensor<4>) -> Option<Culprit> {
@@ -65,6 +70,10 @@ impl Classifier for QatModel {
         });
         let features = features.into_iter().map(|feature| feature.expect("a teacher checks the names")).collect();
         (found.expect("the scores are defined by a layer"), features)
+    }
+
+    fn quantized(&self) -> Option<&QatModel> {
+        Some(self)
     }
 
     fn first_non_finite(&self, images: Tensor<4>) -> Option<Culprit> {
@@ -137,8 +146,9 @@ impl<M: Classifier> TrainStep for Trainer<M> {
     type Output = StepOutput;
 
     fn step(&self, batch: ImageBatch) -> TrainOutput<StepOutput> {
-        let (loss, scores) = self.objective.of(&self.model, batch.images, batch.targets.clone());
-        let output = reported(&loss, scores, batch.targets);
+        let targets = batch.targets.clone();
+        let (loss, scores) = self.objective.of(&self.model, batch);
+        let output = reported(&loss, scores, targets);
         // The gradients of all batches of a step are added up.
         let share = if self.accumulate == 1 { loss } else { loss / self.accumulate as f64 };
         TrainOutput::new(self, share.backward(), output)

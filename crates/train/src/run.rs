@@ -3,6 +3,10 @@
 //! ```text
 //! run.toml              everything needed to repeat the run; written first, never changed
 //! metrics.csv           a row for each step and each evaluation
+//! ranges.csv            the range of each quantizer at each evaluation
+//! layers.csv            what is known of each layer
+//! tensorboard/          the same numbers as events
+//! report.html           the run on one page
 //! checkpoints/          the last two states from which training can continue
 //! best/                 the quantized model of the best epoch so far, while one is being looked for
 //! float.bpk             parameters after float training
@@ -10,6 +14,7 @@
 //! integer.safetensors   the integer model
 //! model.onnx            the integer model for other runtimes
 //! results.toml          the final numbers
+//! confusion.csv         which classes the final model takes for which
 //! run.lock              held by the process that trains here; empty
 //! ```
 //!
@@ -18,7 +23,9 @@
 use crate::{
     atomic::{TEMPORARY, write_file},
     checkpoint::{self, Checkpoint},
+    data::DataConfig,
     error::TrainError,
+    report::Confusion,
     schedule::{Schedule, check_batch_size, check_seed},
 };
 use burn::{
@@ -60,6 +67,9 @@ pub struct Manifest {
     pub seed: u64,
     /// Images in a step, at least 1.
     pub batch_size: usize,
+    /// Normalization, augmentation and worker threads.
+    #[serde(default)]
+    pub data: DataConfig,
     /// Epochs, calibration and learning rates.
     #[serde(default)]
     pub schedule: Schedule,
@@ -86,6 +96,7 @@ impl Manifest {
             device: device.into(),
             seed,
             batch_size,
+            data: DataConfig::default(),
             schedule,
         }
     }
@@ -110,6 +121,8 @@ impl Manifest {
         same("device", path, &self.device, &now.device)?;
         same("seed", path, &self.seed, &now.seed)?;
         same("batch_size", path, &self.batch_size, &now.batch_size)?;
+        same("data.normalize", path, &self.data.normalize, &now.data.normalize)?;
+        same("data.augment", path, &self.data.augment, &now.data.augment)?;
         self.schedule.must_equal(&now.schedule, path)
     }
 }
@@ -134,6 +147,19 @@ pub struct Results {
     pub float_bytes: Option<u64>,
     /// Size of the integer parameters.
     pub integer_bytes: Option<u64>,
+}
+
+impl Results {
+    /// Name, accuracy in percent and bytes of each model that was measured, from float to integers.
+    pub fn table(&self) -> Vec<(&'static str, f64, Option<u64>)> {
+        let rows = [
+            ("float", self.float_accuracy, self.float_bytes),
+            ("PTQ", self.ptq_accuracy, self.integer_bytes),
+            ("QAT", self.fake_quant_accuracy, self.integer_bytes),
+            ("integer", self.integer_accuracy, self.integer_bytes),
+        ];
+        rows.into_iter().filter_map(|(name, accuracy, bytes)| Some((name, accuracy?, bytes))).collect()
+    }
 }
 
 /// A run directory, opened.
@@ -227,6 +253,11 @@ impl RunDirectory {
         Ok(run)
     }
 
+    /// The same run, to read from.
+    pub(crate) fn reader(&self) -> Self {
+        Self { path: self.path.clone(), manifest: self.manifest.clone(), _lock: None }
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
@@ -269,6 +300,31 @@ impl RunDirectory {
         self.path.join("metrics.csv")
     }
 
+    /// `ranges.csv`.
+    pub fn ranges(&self) -> PathBuf {
+        self.path.join("ranges.csv")
+    }
+
+    /// `layers.csv`.
+    pub fn layers(&self) -> PathBuf {
+        self.path.join("layers.csv")
+    }
+
+    /// `confusion.csv`.
+    pub fn confusion(&self) -> PathBuf {
+        self.path.join("confusion.csv")
+    }
+
+    /// `report.html`.
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
+    /// `tensorboard/`.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
     /// `float.bpk`.
     pub fn float_model(&self) -> PathBuf {
         self.path.join("float.bpk")
@@ -302,6 +358,15 @@ impl RunDirectory {
     pub fn results(&self) -> Result<Option<Results>, TrainError> {
         let path = self.results_file();
         if path.exists() { read_toml(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// Writes which classes the final model takes for which.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Io`]; the counts that were there before are then untouched.
+    pub fn write_confusion(&self, confusion: &Confusion) -> Result<(), TrainError> {
+        confusion.write(&self.confusion())
     }
 
     /// Writes the final numbers.
