@@ -28,7 +28,7 @@ pub mod zoo;
 pub use classifier::Classifier;
 pub use error::TrainError;
 pub use fit::diagnosis::Culprit;
-pub use fit::{Ending, Evaluation, FitData, FitPlan, FitState, Fitted, Phase, evaluate, fit};
+pub use fit::{Ending, Evaluation, FitData, FitPlan, FitState, Fitted, Phase, evaluate, evaluate_with, fit};
 pub use objective::{Objective, Teacher};
 pub use pretrained::{PretrainedError, Weights};
 pub use progress::ProgressStyle;

@@ -23,6 +23,7 @@
 use crate::{
     atomic::{TEMPORARY, write_file},
     checkpoint::{self, Checkpoint},
+    data::DataConfig,
     error::TrainError,
     report::Confusion,
     schedule::{Schedule, check_batch_size, check_seed},
@@ -66,6 +67,9 @@ pub struct Manifest {
     pub seed: u64,
     /// Images in a step, at least 1.
     pub batch_size: usize,
+    /// Normalization, augmentation and worker threads.
+    #[serde(default)]
+    pub data: DataConfig,
     /// Epochs, calibration and learning rates.
     #[serde(default)]
     pub schedule: Schedule,
@@ -92,6 +96,7 @@ impl Manifest {
             device: device.into(),
             seed,
             batch_size,
+            data: DataConfig::default(),
             schedule,
         }
     }
@@ -116,6 +121,8 @@ impl Manifest {
         same("device", path, &self.device, &now.device)?;
         same("seed", path, &self.seed, &now.seed)?;
         same("batch_size", path, &self.batch_size, &now.batch_size)?;
+        same("data.normalize", path, &self.data.normalize, &now.data.normalize)?;
+        same("data.augment", path, &self.data.augment, &now.data.augment)?;
         self.schedule.must_equal(&now.schedule, path)
     }
 }
