@@ -5,6 +5,7 @@
 
 use crate::data::ImageBatch;
 use crate::fit::diagnosis::{self, Culprit};
+use crate::image_order::run_images;
 use crate::objective::{Objective, cross_entropy};
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor},
@@ -58,7 +59,7 @@ impl Classifier for QatModel {
         let wanted: Vec<_> =
             names.iter().map(|name| topology.steps.iter().find(|step| step.name == *name).map(|step| step.output)).collect();
         let (mut found, mut features) = (None, vec![None; names.len()]);
-        self.run(images, |value, activation| {
+        run_images(self, images, |value, activation| {
             if value == scores {
                 found = Some(flat(activation));
             }
