@@ -1,5 +1,8 @@
 //! Runs from the outside: how they stop and continue, and what they refuse.
 
+mod knobs;
+mod quantized;
 mod refusals;
 mod resume;
 mod support;
+mod tiny;
