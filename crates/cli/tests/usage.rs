@@ -33,8 +33,12 @@ fn wrong_usage_is_exit_code_2() {
         (vec!["train", "mnist", "--out", "x"], "--model ZOO"),
         (vec!["train", "mnist", "--model", "vgg", "--out", "x"], "mlp, lenet, resnet8"),
         (
-            vec!["train", "mnist", "--model", "mlp", "--scheme", "w4a4", "--out", "x"],
-            "int8, int8-per-tensor, w4a8, w2a8 or w8a16",
+            vec!["train", "mnist", "--model", "mlp", "--scheme", "w5a5", "--out", "x"],
+            "int8, int8-per-tensor, w4a8, w2a8, w8a16, w4a4, w3a3, w2a2 or a .toml file",
+        ),
+        (
+            vec!["train", "mnist", "--model", "mlp", "--observer", "median", "--out", "x"],
+            "min-max, moving-average[:MOMENTUM], percentile[:PERCENT] or mse",
         ),
         (vec!["train", "mnist", "--model", "mlp", "--seed", "9223372036854775808", "--out", "x"], "below 2^63"),
         (vec!["train", "mnist", "--model", "mlp", "--epochs", "many", "--out", "x"], "whole number"),

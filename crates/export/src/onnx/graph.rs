@@ -191,7 +191,7 @@ impl<'a> Writer<'a> {
     /// Name of the tensor that the operator of a value has to write, before [`Writer::finish`].
     pub(super) fn begin(&self, id: ValueId, domain: Domain, range: Clamp) -> String {
         match domain {
-            Domain::Real if self.options.form == Form::Qdq && !self.is_full(id, range) => self.tensor(id, "unclamped"),
+            Domain::Real if self.options.form == Form::Qdq && self.is_relu(id, range) => self.tensor(id, "unclamped"),
             Domain::Real => self.tensor(id, "float"),
             Domain::Codes if self.is_full(id, range) => self.codes(id),
             Domain::Codes => self.tensor(id, "unclamped_codes"),
@@ -200,20 +200,16 @@ impl<'a> Writer<'a> {
 
     /// From what the operator of a value wrote to the value's codes within `range`.
     pub(super) fn finish(&mut self, id: ValueId, domain: Domain, range: Clamp) {
-        let (is_full, codes) = (self.is_full(id, range), self.codes(id));
+        let codes = self.codes(id);
         match (self.options.form, domain) {
-            (Form::Qdq, Domain::Real) => {
-                let mut source = self.begin(id, domain, range);
-                if !is_full {
-                    let unclamped = self.pair(id, "unclamped", id);
-                    let clamp = self.tensor(id, "clamp");
-                    source = self.tensor(id, "clamped");
-                    self.clamp_reals(id, &clamp, range, &unclamped, &source);
-                }
-                let quantize = self.tensor(id, "quantize");
+            (Form::Qdq, Domain::Real) if self.is_relu(id, range) => {
+                let unclamped = self.pair(id, "unclamped", id);
+                let [clamp, source, quantize] = ["clamp", "clamped", "quantize"].map(|part| self.tensor(id, part));
+                self.clamp_reals(id, &clamp, range, &unclamped, &source);
                 self.quantize(id, &quantize, &source, &codes);
             }
-            (Form::QOperator, Domain::Real) => {
+            // A clamp of codes between a quantizer and a dequantizer leaves the operator before and that after it fused.
+            (_, Domain::Real) => {
                 let (source, quantize) = (self.tensor(id, "float"), self.tensor(id, "quantize"));
                 let target = self.begin(id, Domain::Codes, range);
                 self.quantize(id, &quantize, &source, &target);
@@ -228,6 +224,13 @@ impl<'a> Writer<'a> {
 
     fn is_full(&self, id: ValueId, range: Clamp) -> bool {
         range == Clamp::full(self.code_type(id))
+    }
+
+    /// Whether the range is that of a relu, which has an operator of its own, and leaves codes out.
+    fn is_relu(&self, id: ValueId, range: Clamp) -> bool {
+        let is_relu = i32::from(range.min) == self.model.values[id.0].qparams.zero_point
+            && i32::from(range.max) == self.code_type(id).max();
+        is_relu && !self.is_full(id, range)
     }
 
     /// From `/unclamped_codes` to the codes of a value, where the range leaves some out.

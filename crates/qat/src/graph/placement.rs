@@ -97,7 +97,7 @@ pub fn place(graph: &Graph) -> Placement {
     let layers = sharing::layers(graph);
     let grids = grids(graph, &layers);
     let non_negative = signs(graph);
-    let mut sites = Vec::new();
+    let mut sites: Vec<QuantizerSite> = Vec::new();
     let mut site_of = vec![None; graph.values.len()];
     if !graph.input_is_indices {
         sites.push(QuantizerSite { value: graph.input, sign: RangeSign::Any, limit: f32::INFINITY });
@@ -120,7 +120,7 @@ pub fn place(graph: &Graph) -> Placement {
                     let sign = if all_non_negative { RangeSign::NonNegative } else { RangeSign::Any };
                     let limit = match &node.op {
                         // The numbers are the input's, and so is what is known of them.
-                        Op::Requantize => site_of[node.inputs[0].0].map_or(f32::INFINITY, |site| limit_of(&sites, site)),
+                        Op::Requantize => site_of[node.inputs[0].0].map_or(f32::INFINITY, |site| sites[site].limit),
                         _ if node.clamp.max > 0.0 => node.clamp.max,
                         _ => f32::INFINITY,
                     };
@@ -141,10 +141,6 @@ pub fn place(graph: &Graph) -> Placement {
         }
     }
     Placement { sites, site_of, grids, layers }
-}
-
-fn limit_of(sites: &[QuantizerSite], site: usize) -> f32 {
-    sites[site].limit
 }
 
 /// The rule table for each node, with what concatenations share.
