@@ -191,7 +191,7 @@ impl<'a> Writer<'a> {
     /// Name of the tensor that the operator of a value has to write, before [`Writer::finish`].
     pub(super) fn begin(&self, id: ValueId, domain: Domain, range: Clamp) -> String {
         match domain {
-            Domain::Real if self.options.form == Form::Qdq && self.is_relu(id, range) => self.tensor(id, "unclamped"),
+            Domain::Real if self.options.form == Form::Qdq && self.clamps_reals(id, range) => self.tensor(id, "unclamped"),
             Domain::Real => self.tensor(id, "float"),
             Domain::Codes if self.is_full(id, range) => self.codes(id),
             Domain::Codes => self.tensor(id, "unclamped_codes"),
@@ -202,7 +202,7 @@ impl<'a> Writer<'a> {
     pub(super) fn finish(&mut self, id: ValueId, domain: Domain, range: Clamp) {
         let codes = self.codes(id);
         match (self.options.form, domain) {
-            (Form::Qdq, Domain::Real) if self.is_relu(id, range) => {
+            (Form::Qdq, Domain::Real) if self.clamps_reals(id, range) => {
                 let unclamped = self.pair(id, "unclamped", id);
                 let [clamp, source, quantize] = ["clamp", "clamped", "quantize"].map(|part| self.tensor(id, part));
                 self.clamp_reals(id, &clamp, range, &unclamped, &source);
@@ -226,11 +226,13 @@ impl<'a> Writer<'a> {
         range == Clamp::full(self.code_type(id))
     }
 
-    /// Whether the range is that of a relu, which has an operator of its own, and leaves codes out.
-    fn is_relu(&self, id: ValueId, range: Clamp) -> bool {
-        let is_relu = i32::from(range.min) == self.model.values[id.0].qparams.zero_point
-            && i32::from(range.max) == self.code_type(id).max();
-        is_relu && !self.is_full(id, range)
+    /// Whether a range that leaves codes out is kept by an operator on real numbers in the QDQ form: that of a relu, which has an
+    /// operator of its own, and one of int16 codes, of which ONNX Runtime has no Clip.
+    fn clamps_reals(&self, id: ValueId, range: Clamp) -> bool {
+        let code_type = self.code_type(id);
+        let is_relu =
+            i32::from(range.min) == self.model.values[id.0].qparams.zero_point && i32::from(range.max) == code_type.max();
+        !self.is_full(id, range) && (is_relu || code_type == CodeType::Int16)
     }
 
     /// From `/unclamped_codes` to the codes of a value, where the range leaves some out.
