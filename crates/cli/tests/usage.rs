@@ -209,7 +209,7 @@ fn settings_are_checked_before_a_folder_is_made() {
     for (text, words) in [
         ("colour = 3", "unknown field"),
         ("batch_size = \"many\"", "settings.toml"),
-        ("scheme = \"w2a2\"", "known scheme"),
+        ("scheme = \"w5a5\"", "a scheme: int8"),
         ("device = \"abacus\"", "known device"),
         ("batch_size = 0", "at least 1"),
         ("[schedule]\nfloat_learning_rate = 2.0", "(0, 1]"),
