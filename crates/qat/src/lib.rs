@@ -43,6 +43,7 @@ pub mod graph;
 mod model;
 pub mod nn;
 mod observer;
+mod ops;
 mod qparams;
 mod tensor;
 

@@ -27,6 +27,7 @@ use super::round::round_ste;
 use crate::clamp::Clamp;
 use crate::format::IntegerFormat;
 use crate::observer::{Observer, ObserverKind, scalar};
+use crate::ops::{After, Grid, Steps, fake_quantize};
 use crate::qparams::QParams;
 use crate::tensor::QuantTensor;
 
@@ -160,19 +161,50 @@ impl FakeQuantize {
 
     /// Passes `x` through, according to the mode.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> QuantTensor<D> {
+        self.forward_clamped(x, Clamp::NONE)
+    }
+
+    /// Passes `clamp(x)` through, according to the mode.
+    pub fn forward_clamped<const D: usize>(&self, x: Tensor<D>, clamp: Clamp) -> QuantTensor<D> {
+        if self.mode == Mode::Quantize && self.source != RangeSource::Reader {
+            return self.fake_quantize(x, clamp);
+        }
+        let x = clamp.apply(x);
         match self.mode {
             _ if self.source == RangeSource::Reader => QuantTensor::float(x),
-            Mode::Float => QuantTensor::float(x),
+            Mode::Float | Mode::Quantize => QuantTensor::float(x),
             Mode::Observe if self.source == RangeSource::Known => QuantTensor::float(x),
             Mode::Observe => {
                 self.observer.observe(x.clone());
                 QuantTensor::float(x)
             }
-            Mode::Quantize => self.fake_quantize(x),
         }
     }
 
-    fn fake_quantize<const D: usize>(&self, x: Tensor<D>) -> QuantTensor<D> {
+    /// Passes what `op` gives, with the clamp and the grid that it is told to end with, according to the mode; what `op` gives
+    /// besides is passed on.
+    pub(crate) fn forward_with<const D: usize, R, S>(
+        &self,
+        clamp: Clamp,
+        op: impl FnOnce(After, Option<Steps>) -> (Tensor<D>, R, S),
+    ) -> (QuantTensor<D>, R, S) {
+        if self.mode == Mode::Quantize && self.source != RangeSource::Reader {
+            let (scale, zero_point, grid) = self.grid();
+            let (tensor, r, s) = op(After::Grid(grid.after(clamp)), Some((scale.clone(), zero_point)));
+            return (QuantTensor { tensor, scale: Some(scale.detach()) }, r, s);
+        }
+        let (x, r, s) = op(After::Clamp(clamp), None);
+        (self.forward(x), r, s)
+    }
+
+    fn fake_quantize<const D: usize>(&self, x: Tensor<D>, clamp: Clamp) -> QuantTensor<D> {
+        let (scale, zero_point, grid) = self.grid();
+        let tensor = fake_quantize(x, scale.clone(), zero_point, None, grid.after(clamp));
+        QuantTensor { tensor, scale: Some(scale.detach()) }
+    }
+
+    /// Step, zero point and codes of the present range, each with its gradient.
+    fn grid(&self) -> (Tensor<1>, Option<Tensor<1>>, Grid) {
         let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
         let (steps, min_scale) = (self.format.steps() as f32, self.format.min_scale());
         let high = Clamp { min: 0.0, max: self.limit }.apply(self.max.val());
@@ -188,18 +220,12 @@ impl FakeQuantize {
                 (scale, Some(zero_point))
             }
         };
-        let step = scale.clone().reshape([1; D]);
-        let codes = round_ste(x / step.clone());
-        let y = match (zero_point, self.sign, self.format.is_symmetric()) {
-            (Some(zero_point), ..) => {
-                let zero_point = zero_point.reshape([1; D]);
-                (codes + zero_point.clone()).clamp(quant_min, quant_max) - zero_point
-            }
-            (None, RangeSign::Any, _) => codes.clamp(quant_min, quant_max),
-            (None, RangeSign::NonNegative, true) => codes.clamp(0.0, quant_max),
-            (None, RangeSign::NonNegative, false) => codes.clamp(0.0, quant_max - quant_min),
+        let (low, high) = match (zero_point.is_some(), self.sign, self.format.is_symmetric()) {
+            (true, ..) | (false, RangeSign::Any, _) => (quant_min, quant_max),
+            (false, RangeSign::NonNegative, true) => (0.0, quant_max),
+            (false, RangeSign::NonNegative, false) => (0.0, quant_max - quant_min),
         };
-        QuantTensor { tensor: y * step, scale: Some(scale.detach()) }
+        (scale, zero_point, Grid::new(low, high))
     }
 
     /// Scale and zero point of the present range, as host numbers.

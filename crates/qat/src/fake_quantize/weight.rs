@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 
 use super::round::round_ste;
 use crate::format::{Granularity, IntegerFormat};
+use crate::ops::{Grid, fake_quantize};
 
 /// The steps of a weight, detached, of shape `[1, …, c_out, …, 1]` with the channels on `channel_axis` (Q4).
 ///
@@ -30,7 +31,10 @@ pub fn weight_scale<const D: usize>(
 
 /// The weight on the grid of `scale`, a shape that broadcasts to the weight's (Q5).
 pub fn fake_quantize_weight<const D: usize>(weight: Tensor<D>, scale: Tensor<D>, format: IntegerFormat) -> Tensor<D> {
-    round_ste(weight / scale.clone()).clamp(format.quant_min() as f32, format.quant_max() as f32) * scale
+    let axis = (0..D).find(|axis| scale.dims()[*axis] != 1);
+    let steps: usize = scale.dims().iter().product();
+    let grid = Grid::new(format.quant_min() as f32, format.quant_max() as f32);
+    fake_quantize(weight, scale.reshape([steps]), None, axis, grid)
 }
 
 /// The bias on the grid of the accumulator, `scale = s_in · s_w[c]` of shape `[c_out]` (Q11).

@@ -78,7 +78,7 @@ impl QuantLinear {
             bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale));
         }
         let y = linear(input.tensor, weight.weight, bias);
-        self.output.forward(self.config.clamp.apply(y))
+        self.output.forward_clamped(y, self.config.clamp)
     }
 
     /// What it was made with.
