@@ -60,9 +60,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::flex();
     device.seed(7);
     let schedule = Schedule { float_epochs: 2, qat_epochs: 1, ..Schedule::default() };
-    let run = RunDirectory::create(&out, Manifest::new("example", "mnist", Scheme::Int8.name(), "flex", 7, 64, schedule))?;
+    let run = RunDirectory::create(&out, Manifest::new("example", "mnist", Scheme::INT8, "flex", 7, 64, schedule))?;
     let interrupter = Interrupter::new();
-    let setting = Setting { run: &run, device: &device, style: ProgressStyle::Auto, interrupter: &interrupter };
+    let setting = Setting { run: &run, device: &device, style: ProgressStyle::Auto, interrupter: &interrupter, judge: None };
     let trained = train(Net::new(&device), &QConfig::int8(), &data, Goal::Quantized, &setting)?.ok_or("interrupted")?;
     let quantized = trained.quantized.ok_or("the goal was a quantized model")?;
 

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use qat::{DeviceName, Scheme};
+use qat::{DeviceName, ObserverKind, Preset, Scheme};
 use qat_export::{Format, Target};
 use qat_runtime::Contract;
-use qat_train::ProgressStyle;
 use qat_train::zoo::ZooModel;
+use qat_train::{ProgressStyle, TrainError};
 
 use crate::error::CliError;
 
@@ -80,7 +80,7 @@ pub enum Command {
     Check(Check),
     /// Show layers, ranges, sizes and noise
     Inspect(Inspect),
-    /// Find and check datasets
+    /// Find, check and download datasets
     #[command(arg_required_else_help = false)]
     Data {
         /// What to do.
@@ -92,7 +92,7 @@ pub enum Command {
 /// `qat train`.
 #[derive(Debug, Args)]
 pub struct Train {
-    /// mnist, fashion-mnist, cifar10, or a folder of IDX files or CIFAR-10 records
+    /// mnist, fashion-mnist, cifar10, or a path of any form that `qat data list` shows; A+B joins two
     pub data: String,
     /// Network: mlp, lenet, resnet8, ds-cnn, lstm or gru
     #[arg(long, value_name = "ZOO")]
@@ -106,9 +106,9 @@ pub struct Train {
     /// Epochs with fake quantization; 0 stops after calibration [default: 2]
     #[arg(long, value_name = "N", value_parser = count)]
     pub qat_epochs: Option<usize>,
-    /// Quantization scheme: int8, int8-per-tensor, w4a8, w2a8 or w8a16 [default: int8]
-    #[arg(long, value_name = "S", value_parser = scheme)]
-    pub scheme: Option<Scheme>,
+    /// How the model is quantized.
+    #[command(flatten)]
+    pub scheme: SchemeArgs,
     /// Seed of weights, order of images and random numbers [default: 1]
     #[arg(long, value_name = "N", value_parser = seed)]
     pub seed: Option<u64>,
@@ -135,7 +135,7 @@ pub struct Eval {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// mnist, fashion-mnist, cifar10, or a folder; its test split is used
+    /// mnist, fashion-mnist, cifar10, or a path of any form that `qat data list` shows; its test split is used
     #[arg(long, value_name = "DATA")]
     pub data: String,
     /// How the model computes [default: integer where there are integers]
@@ -200,7 +200,7 @@ pub struct Check {
     pub target: Target,
     /// Scheme that a float model is to be quantized by [default: that of the run, or int8]
     #[arg(long, value_name = "S", value_parser = scheme)]
-    pub scheme: Option<Scheme>,
+    pub scheme: Option<SchemeArg>,
 }
 
 /// `--format` in the help.
@@ -233,9 +233,80 @@ pub enum Data {
     List,
     /// Read every file of a dataset and compare it with its published checksum
     Check {
-        /// mnist, fashion-mnist, cifar10, or a folder
+        /// mnist, fashion-mnist, cifar10, or a path of any form that `qat data list` shows
         name: String,
     },
+    /// Download a dataset from its official address, with checksum; a broken download is continued
+    Fetch {
+        /// mnist, fashion-mnist or cifar10
+        name: String,
+        /// Another address with the same files
+        #[arg(long, value_name = "URL")]
+        from: Option<String>,
+    },
+}
+
+/// A scheme as the command line names it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SchemeArg {
+    /// By its short name.
+    Preset(Preset),
+    /// By the file that describes it.
+    File(PathBuf),
+}
+
+impl SchemeArg {
+    /// The scheme; a file is read.
+    ///
+    /// # Errors
+    /// [`CliError::Read`], and [`TrainError::Malformed`] with the key that is wrong.
+    pub fn load(&self) -> Result<Scheme, CliError> {
+        match self {
+            Self::Preset(preset) => Ok(Scheme::Preset(*preset)),
+            Self::File(path) => {
+                let text = std::fs::read_to_string(path);
+                let text = text.map_err(|source| CliError::Read { what: "scheme", path: path.clone(), source })?;
+                let malformed = |error: toml::de::Error| TrainError::Malformed {
+                    path: path.clone(),
+                    expected: "a quantization scheme".into(),
+                    found: one_line(&text, &error),
+                };
+                Ok(toml::from_str(&text).map_err(malformed)?)
+            }
+        }
+    }
+}
+
+/// What TOML says of a text, with the line that it is about.
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().filter(|span| !span.is_empty()).and_then(|span| Some(text.get(..span.start)?.lines().count().max(1)));
+    let message = error.message().lines().collect::<Vec<_>>().join(" ");
+    match line {
+        Some(line) => format!("{message}, line {line}"),
+        None => message,
+    }
+}
+
+/// How a model is quantized.
+#[derive(Debug, Default, Args)]
+pub struct SchemeArgs {
+    /// Quantization scheme: int8, int8-per-tensor, w4a8, w2a8, w8a16, w4a4, w3a3, w2a2 or a .toml file [default: int8]
+    #[arg(long, value_name = "S", value_parser = scheme)]
+    pub scheme: Option<SchemeArg>,
+    /// How calibration finds ranges: min-max, moving-average, percentile[:PERCENT] or mse [default: the scheme's]
+    #[arg(long, value_name = "O", value_parser = observer)]
+    pub observer: Option<ObserverKind>,
+}
+
+impl SchemeArgs {
+    /// The scheme that was asked for, `otherwise` where none was, in either case with the observer that was asked for.
+    ///
+    /// # Errors
+    /// As [`SchemeArg::load`].
+    pub fn over(&self, otherwise: impl FnOnce() -> Scheme) -> Result<Scheme, CliError> {
+        let scheme = self.scheme.as_ref().map_or_else(|| Ok(otherwise()), SchemeArg::load)?;
+        Ok(self.observer.map_or(scheme.clone(), |observer| scheme.with_observer(observer)))
+    }
 }
 
 /// Which model.
@@ -276,8 +347,19 @@ impl ModeName {
 #[error("expected {0}")]
 struct Domain(&'static str);
 
-fn scheme(text: &str) -> Result<Scheme, Domain> {
-    scheme_named(text).ok_or(Domain("int8, int8-per-tensor, w4a8, w2a8 or w8a16"))
+fn scheme(text: &str) -> Result<SchemeArg, Domain> {
+    if let Some(preset) = Preset::named(text) {
+        return Ok(SchemeArg::Preset(preset));
+    }
+    let is_file = std::path::Path::new(text).extension().is_some_and(|extension| extension == "toml");
+    if is_file { Ok(SchemeArg::File(text.into())) } else { Err(Domain(SCHEMES)) }
+}
+
+/// `--scheme` in messages.
+const SCHEMES: &str = "int8, int8-per-tensor, w4a8, w2a8, w8a16, w4a4, w3a3, w2a2 or a .toml file";
+
+fn observer(text: &str) -> Result<ObserverKind, Domain> {
+    text.parse().map_err(|_| Domain("min-max, moving-average[:MOMENTUM], percentile[:PERCENT] or mse"))
 }
 
 fn contract(text: &str) -> Result<Contract, Domain> {
@@ -307,11 +389,6 @@ fn at_least_one(text: &str) -> Result<NonZeroUsize, Domain> {
 
 fn seed(text: &str) -> Result<u64, Domain> {
     text.parse().ok().filter(|seed| i64::try_from(*seed).is_ok()).ok_or(Domain("a whole number below 2^63"))
-}
-
-/// A scheme by its name.
-pub fn scheme_named(name: &str) -> Option<Scheme> {
-    named(&Scheme::NAMES, name)
 }
 
 /// The arguments of this process.

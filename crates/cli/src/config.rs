@@ -5,10 +5,12 @@
 
 use std::path::Path;
 
+use qat::Scheme;
+use qat_train::data::DataConfig;
 use qat_train::{Manifest, Schedule, TrainError};
 use serde::Deserialize;
 
-use crate::args::{Global, Train, scheme_named};
+use crate::args::{Global, Train};
 use crate::error::CliError;
 
 /// Images in a step where nothing else is said.
@@ -31,10 +33,11 @@ struct Partial {
     #[serde(rename = "dataset")]
     _dataset: Option<String>,
     limit: Option<usize>,
-    scheme: Option<String>,
+    scheme: Option<Scheme>,
     device: Option<String>,
     seed: Option<u64>,
     batch_size: Option<usize>,
+    data: Option<DataConfig>,
     schedule: Option<toml::Table>,
 }
 
@@ -65,14 +68,8 @@ pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> R
             });
         }
     };
-    let scheme = match (train.scheme, file.scheme) {
-        (Some(scheme), _) => Some(scheme.name().to_owned()),
-        (None, Some(name)) => {
-            let scheme = scheme_named(&name).ok_or_else(|| malformed("a known scheme", format!("scheme = {name:?}")))?;
-            Some(scheme.name().to_owned())
-        }
-        (None, None) => earlier.map(|earlier| earlier.scheme.clone()),
-    };
+    let of_run = || file.scheme.or_else(|| earlier.map(|earlier| earlier.scheme.clone())).unwrap_or_default();
+    let scheme = train.scheme.over(of_run)?;
     if let Some(device) = &file.device
         && device.parse::<qat::DeviceName>().is_err()
     {
@@ -82,7 +79,8 @@ pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> R
 
     let mut schedule = earlier.map_or_else(Schedule::default, |earlier| earlier.schedule.clone());
     if let Some(table) = file.schedule {
-        schedule = overlaid(&schedule, table).map_err(|found| malformed("a [schedule] as run.toml has it", found))?;
+        let wrong = |error: toml::de::Error| malformed("a [schedule] as run.toml has it", error.message().into());
+        schedule = schedule.overlaid(table).map_err(wrong)?;
     }
     schedule.float_epochs = train.epochs.unwrap_or(schedule.float_epochs);
     schedule.qat_epochs = train.qat_epochs.unwrap_or(schedule.qat_epochs);
@@ -90,15 +88,9 @@ pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> R
     let seed = train.seed.or(file.seed).or(earlier.map(|earlier| earlier.seed)).unwrap_or(SEED);
     let batch_size =
         train.batch_size.map(Into::into).or(file.batch_size).or(earlier.map(|earlier| earlier.batch_size)).unwrap_or(BATCH_SIZE);
-    let mut manifest = Manifest::new(
-        model.name(),
-        &train.data,
-        scheme.as_deref().unwrap_or(qat::Scheme::Int8.name()),
-        device.as_deref().unwrap_or("flex"),
-        seed,
-        batch_size,
-        schedule,
-    );
+    let mut manifest =
+        Manifest::new(model.name(), &train.data, scheme, device.as_deref().unwrap_or("flex"), seed, batch_size, schedule);
+    manifest.data = file.data.or(earlier.map(|earlier| earlier.data.clone())).unwrap_or_default();
     manifest.limit = train.limit.map(Into::into).or(file.limit).or(earlier.and_then(|earlier| earlier.limit));
     manifest.validate()?;
     Ok(manifest)
@@ -113,11 +105,4 @@ fn read(path: &Path) -> Result<Partial, CliError> {
         found: error.message().into(),
     };
     Ok(toml::from_str(&text).map_err(malformed)?)
-}
-
-/// `schedule` with the entries of `table` in place of its own.
-fn overlaid(schedule: &Schedule, table: toml::Table) -> Result<Schedule, String> {
-    let mut whole = toml::Table::try_from(schedule).map_err(|error| error.to_string())?;
-    whole.extend(table);
-    whole.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
 }

@@ -47,6 +47,7 @@ pub fn image_codes(model: &IntegerModel, set: &ImageSet) -> Codes {
 mod tests {
     use super::*;
     use qat_runtime::{Clamp, Node, Op, QParams, Rules, ValueId};
+    use qat_train::data::class_numbers;
 
     fn model(shape: &[usize], scale: f32, zero_point: i32) -> IntegerModel {
         let value = |name| ValueInfo::int8(name, shape, QParams { scale, zero_point });
@@ -61,7 +62,7 @@ mod tests {
 
     fn set() -> ImageSet {
         let images = (0..3 * 5 * 2).collect();
-        ImageSet { name: "test".into(), shape: [3, 5, 2], classes: 2, images, labels: vec![0] }
+        ImageSet { name: "test".into(), shape: [3, 5, 2], classes: 2, class_names: class_numbers(2), images, labels: vec![0] }
     }
 
     #[test]

@@ -4,7 +4,6 @@ mod args;
 mod commands;
 mod config;
 mod error;
-mod html;
 mod image_input;
 mod model;
 mod output;

@@ -9,7 +9,7 @@ use qat_runtime::{Contract, IntegerModel};
 use qat_train::zoo::{ZooModel, ZooNet};
 use qat_train::{Classifier, RunDirectory, TrainError, load_model, recipe};
 
-use crate::args::{ModeName, ModelArgs, scheme_named};
+use crate::args::{ModeName, ModelArgs};
 use crate::error::CliError;
 
 /// What is there to take a model from.
@@ -164,10 +164,10 @@ impl Source {
             Self::Run(run) if asked.is_some() || !run.integer_model().exists() => {
                 let manifest = run.manifest();
                 let zoo = zoo(&manifest.model, run.path())?;
-                let scheme = asked.map_or_else(|| scheme(&manifest.scheme, run.path()), Ok)?;
+                let scheme = asked.unwrap_or_else(|| manifest.scheme.clone());
                 prepare(zoo.init(device, manifest.seed), zoo, scheme)
             }
-            Self::Float { path, zoo } => prepare(load_model(path, zoo.init(device, 0))?, *zoo, asked.unwrap_or(Scheme::Int8)),
+            Self::Float { path, zoo } => prepare(load_model(path, zoo.init(device, 0))?, *zoo, asked.unwrap_or_default()),
             Self::Integers(path) | Self::Tflite(path) if asked.is_some() => Err(unused(path)),
             _ => self.integers(None).map(Prepared::Integers),
         }
@@ -244,16 +244,6 @@ pub fn zoo(name: &str, run: &Path) -> Result<ZooModel, CliError> {
     Ok(name.parse().map_err(malformed)?)
 }
 
-/// The scheme that a run was begun with.
-pub fn scheme(name: &str, run: &Path) -> Result<Scheme, CliError> {
-    let malformed = || TrainError::Malformed {
-        path: run.join("run.toml"),
-        expected: "a known scheme".into(),
-        found: format!("scheme = {name:?}"),
-    };
-    Ok(scheme_named(name).ok_or_else(malformed)?)
-}
-
 /// The float model of a run.
 pub fn float(run: &RunDirectory, device: &Device) -> Result<ZooNet, CliError> {
     require(&run.float_model(), run)?;
@@ -266,7 +256,7 @@ pub fn fake_quantized(run: &RunDirectory, device: &Device) -> Result<QatModel, C
     require(&run.qat_model(), run)?;
     let zoo = zoo(&run.manifest().model, run.path())?;
     let net = zoo.init(device, run.manifest().seed);
-    Ok(recipe::load_quantized(&net, zoo.input_shape(), &scheme(&run.manifest().scheme, run.path())?.config(), run)?)
+    Ok(recipe::load_quantized(&net, zoo.input_shape(), &run.manifest().scheme.config(), run)?)
 }
 
 fn require(file: &Path, run: &RunDirectory) -> Result<(), CliError> {

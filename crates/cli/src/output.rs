@@ -6,6 +6,7 @@
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+use qat_train::Results;
 use serde_json::{Map, Value};
 
 use crate::error::CliError;
@@ -47,6 +48,38 @@ impl Report {
                 _ => format!("{cell:>width$}"),
             });
             print(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Prints the accuracy and the size of each model of a run, and puts them into the JSON object.
+    pub fn results(&mut self, results: &Results) -> Result<(), CliError> {
+        let mut table = vec![vec![String::new(), "accuracy".into(), "bytes".into()]];
+        for (name, accuracy, bytes) in results.table() {
+            table.push(vec![name.into(), percent(accuracy), bytes.map_or_else(String::new, thousands)]);
+        }
+        self.table(&table)?;
+        let shares = [
+            ("float_accuracy", results.float_accuracy),
+            ("ptq_accuracy", results.ptq_accuracy),
+            ("fake_quant_accuracy", results.fake_quant_accuracy),
+            ("integer_accuracy", results.integer_accuracy),
+            ("agreement", results.agreement),
+        ];
+        for (key, value) in shares {
+            if let Some(value) = value {
+                self.set(key, value);
+            }
+        }
+        let sizes = [
+            ("samples", results.samples.map(|samples| samples as u64)),
+            ("float_bytes", results.float_bytes),
+            ("integer_bytes", results.integer_bytes),
+        ];
+        for (key, value) in sizes {
+            if let Some(value) = value {
+                self.set(key, value);
+            }
         }
         Ok(())
     }
@@ -120,6 +153,15 @@ mod tests {
     fn numbers_are_readable() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([97.654, f64::NAN].map(percent), ["97.65 %", "-"]);
+    }
+
+    #[test]
+    fn results_become_keys() {
+        let mut report = Report::new("train", true);
+        let results = Results { samples: Some(9), float_accuracy: Some(97.5), float_bytes: Some(400), ..Results::default() };
+        report.results(&results).unwrap();
+        let json = Value::Object(report.json.unwrap());
+        assert_eq!(json, serde_json::json!({ "command": "train", "samples": 9, "float_accuracy": 97.5, "float_bytes": 400 }));
     }
 
     #[test]

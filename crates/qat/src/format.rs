@@ -1,6 +1,9 @@
 //! What a quantized number is: the integer codes, how many share a step, and whether real 0 sits in their middle.
 //!
-//! `real = scale · (q − zero_point)` (Q1). Not here: how a scale is chosen (see `qparams`), who gets which format (see `config`).
+//! `real = scale · (q − zero_point)` (Q1). Formats of fewer than 8 bits are codes in int8 containers that stay in the format's range,
+//! so an operation's clamp is all that an integer model needs for them (Q70). There is no unsigned format: an activation that is never
+//! negative has its zero point at the lowest code, which makes all codes unsigned ones with an offset.
+//! Not here: how a scale is chosen (see `qparams`), who gets which format (see `config`).
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +20,7 @@ pub enum CodeRange {
 }
 
 /// A signed integer format: 2 to 8 bits, or 16 bits for activations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntegerFormat {
     /// Number of bits: 2 to 8, or 16.
     bits: u8,
@@ -36,6 +39,11 @@ impl IntegerFormat {
     pub const INT2_NARROW: Self = Self { bits: 2, range: CodeRange::Narrow };
     /// int16 with all codes, for activations; their zero point is 0.
     pub const INT16: Self = Self { bits: 16, range: CodeRange::Full };
+
+    /// A format of `bits` bits; `None` unless that is 2 to 8, or 16.
+    pub const fn new(bits: u8, range: CodeRange) -> Option<Self> {
+        if matches!(bits, 2..=8 | 16) { Some(Self { bits, range }) } else { None }
+    }
 
     /// Lowest code.
     pub fn quant_min(self) -> i32 {
@@ -58,6 +66,11 @@ impl IntegerFormat {
     /// Number of bits: 2 to 8, or 16.
     pub fn bits(self) -> u8 {
         self.bits
+    }
+
+    /// Which codes are used.
+    pub fn range(self) -> CodeRange {
+        self.range
     }
 
     /// The same bits with other codes.
@@ -105,5 +118,17 @@ mod tests {
         assert_eq!((IntegerFormat::INT2_NARROW.quant_min(), IntegerFormat::INT2_NARROW.quant_max()), (-1, 1));
         assert_eq!((IntegerFormat::INT16.quant_min(), IntegerFormat::INT16.quant_max()), (-32768, 32767));
         assert!(IntegerFormat::INT16.is_symmetric() && !IntegerFormat::INT8.is_symmetric());
+    }
+
+    #[test]
+    fn bits_from_two_to_eight_exist() {
+        for bits in 0..=20 {
+            let format = IntegerFormat::new(bits, CodeRange::Full);
+            assert_eq!(format.is_some(), (2..=8).contains(&bits) || bits == 16, "{bits} bits");
+            if let Some(format) = format {
+                assert_eq!(format.steps(), (1 << bits) - 1);
+                assert_eq!(format.with_range(CodeRange::Narrow).steps(), (1 << bits) - 2);
+            }
+        }
     }
 }

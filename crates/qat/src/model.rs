@@ -7,23 +7,26 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use burn::module::{Module, ModuleMapper, Param, RunningState};
+use burn::module::{Module, ModuleMapper, Param, ParamId, RunningState};
 use burn::nn::{BatchNorm, BatchNormConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::clamp::Clamp;
-use crate::config::QConfig;
-use crate::fake_quantize::{FakeQuantize, Mode, RangeSource};
-use crate::format::IntegerFormat;
+use crate::config::{ActivationConfig, ConfigError, LayerConfig, QConfig};
+use crate::fake_quantize::{FakeQuantize, Mode, RangeSource, WeightQuantizer};
+use crate::format::{CodeRange, IntegerFormat};
+use crate::graph::formats::{Formats, formats, separate};
 use crate::graph::{
-    self, Constant, ConstantId, Graph, GraphError, Grid, Node, Op, Placement, QuantizerSite, Transposed, Value, ValueId,
+    self, Constant, ConstantId, Graph, GraphError, Grid, InterfaceNames, Node, Op, Placement, QuantizerSite, Transposed, Value,
+    ValueId,
 };
 use crate::nn::{
     QuantAdaptiveAvgPool2d, QuantAdd, QuantAvgPool2d, QuantClamp, QuantConcat, QuantConstant, QuantConv2d, QuantConv2dConfig,
     QuantConvTranspose2d, QuantConvTranspose2dConfig, QuantEmbedding, QuantLinear, QuantLinearConfig, QuantMatMul,
-    QuantMaxPool2d, QuantMean, QuantMul, QuantPad, QuantReshape, QuantResizeNearest, QuantSlice, QuantSoftmax, QuantSub,
-    QuantTranspose, QuantUnary, QuantizedWeight,
+    QuantMaxPool2d, QuantMean, QuantMul, QuantPad, QuantRequantize, QuantReshape, QuantResizeNearest, QuantSlice, QuantSoftmax,
+    QuantSub, QuantTranspose, QuantUnary, QuantizedWeight,
 };
+use crate::observer::ObserverKind;
 use crate::tensor::QuantTensor;
 
 /// One layer of a [`QatModel`].
@@ -58,6 +61,8 @@ pub enum QatLayer {
     Unary(QuantUnary),
     /// Softmax over the last axis.
     Softmax(QuantSoftmax),
+    /// The same numbers on another grid.
+    Requantize(QuantRequantize),
     /// A relu or clamp of its own.
     Clamp(QuantClamp),
     /// Reshape.
@@ -114,6 +119,8 @@ pub struct Topology {
     pub input_is_indices: bool,
     /// What the caller receives.
     pub output: ValueId,
+    /// The names of both in files.
+    pub names: InterfaceNames,
 }
 
 impl Topology {
@@ -132,6 +139,16 @@ pub struct QatModel {
     pub layers: Vec<QatLayer>,
     #[module(skip)]
     topology: Arc<Topology>,
+    #[module(skip)]
+    scheme: Arc<SchemeFormats>,
+}
+
+/// The formats that a model was prepared with, which [`QatModel::with_bits`] comes down to.
+#[derive(Clone, Debug, PartialEq)]
+struct SchemeFormats {
+    input: IntegerFormat,
+    /// For each layer those of its weight and of its output.
+    layers: Vec<(Option<IntegerFormat>, Option<IntegerFormat>)>,
 }
 
 /// An activation of any rank that a layer may have.
@@ -207,15 +224,26 @@ impl QatModel {
 
     fn from_captured<M: Module>(module: &M, graph: Graph, config: &QConfig) -> Result<Self, GraphError> {
         let device = module.devices().into_iter().next().unwrap_or_default().inner();
-        let graph = graph::fuse(graph)?;
-        let placement = graph::place(&graph);
-        Self::from_graph(&graph, &placement, config, &device)
+        Self::from_imported(graph, config, &device)
     }
 
-    /// Makes the layers of a fused and placed graph.
+    /// Fuses the layers of a graph as it was captured or read, and puts quantizers in place, all in [`Mode::Float`].
+    ///
+    /// Files do not know a batch norm's momentum: here it is Burn's default, 0.1.
     ///
     /// # Errors
-    /// An activation of a rank that no layer takes.
+    /// What cannot be quantized, with its place and what is expected there.
+    pub fn from_imported(graph: Graph, config: &QConfig, device: &Device) -> Result<Self, GraphError> {
+        let graph = separate(graph::fuse(graph)?, config)?;
+        let placement = graph::place(&graph);
+        Self::from_graph(&graph, &placement, config, device)
+    }
+
+    /// Makes the layers of a fused and placed graph. An activation that is read with several formats has the widest of them, unless the
+    /// graph was [separated](separate).
+    ///
+    /// # Errors
+    /// An activation of a rank that no layer takes; a configuration that contradicts itself or the graph.
     pub fn from_graph(graph: &Graph, placement: &Placement, config: &QConfig, device: &Device) -> Result<Self, GraphError> {
         let outputs = graph.nodes.iter().map(|node| (node.name.as_str(), node.output));
         for (place, value) in std::iter::once(("input", graph.input)).chain(outputs) {
@@ -228,7 +256,8 @@ impl QatModel {
                 });
             }
         }
-        let builder = Builder { graph, placement, config, device };
+        let formats = formats(graph, placement, config)?;
+        let builder = Builder { graph, placement, formats: &formats, device };
         let (mut steps, mut layers): (Vec<Step>, Vec<QatLayer>) = (Vec::new(), Vec::new());
         let mut index_of = vec![None; graph.nodes.len()];
         for (index, node) in graph.nodes.iter().enumerate() {
@@ -249,12 +278,17 @@ impl QatModel {
             input: graph.input,
             input_is_indices: graph.input_is_indices,
             output: graph.output,
+            names: graph.names.clone(),
         };
         let input = match graph.input_is_indices {
-            true => FakeQuantize::of_reader(config.activation, device),
-            false => builder.quantizer(&placement.sites[0]),
+            true => FakeQuantize::of_reader(formats.wide.format, device),
+            false => builder.quantizer(0),
         };
-        Ok(Self { input, layers, topology: Arc::new(topology) })
+        let scheme = SchemeFormats {
+            input: input.format(),
+            layers: layers.iter().map(|layer| (layer.weight_format(), layer.output().map(FakeQuantize::format))).collect(),
+        };
+        Ok(Self { input, layers, topology: Arc::new(topology), scheme: Arc::new(scheme) })
     }
 
     /// Order and shapes.
@@ -364,6 +398,12 @@ impl QatModel {
         model.expect("a mode is never refused").with_table_mode(mode)
     }
 
+    /// The same model with observers that have seen nothing, of the given kind or of that which each had.
+    pub fn with_observer(self, kind: Option<ObserverKind>) -> Self {
+        let model = self.map_quantizers(|_, quantizer| Ok::<_, GraphError>(quantizer.with_observer(kind)));
+        model.expect("an observer is never refused")
+    }
+
     /// The same model with its constants and embeddings, which have no quantizer, in another mode.
     fn with_table_mode(mut self, mode: Mode) -> Self {
         self.layers = self
@@ -401,6 +441,7 @@ impl QatModel {
             let (min, max) = usable("input", &self.input)?;
             self.input = self.input.with_fixed_range(min, max);
         }
+        self.layers = self.layers.into_iter().map(QatLayer::with_steps_for_weight).collect();
         let mut first = true;
         let model = self.map_quantizers(|name, quantizer| {
             if std::mem::take(&mut first) || quantizer.source() != RangeSource::Calibration {
@@ -410,6 +451,85 @@ impl QatModel {
             Ok(quantizer.with_range(min, max).with_mode(Mode::Quantize))
         })?;
         Ok(model.with_table_mode(Mode::Quantize))
+    }
+
+    /// The same model with at least so many bits in each weight and activation, 2 to 8; where its scheme has more, as for the first
+    /// and last layer, these. With 8 and 8, then 4 and 4, then fewer, a model that was prepared for few bits comes down to its
+    /// scheme in stages.
+    ///
+    /// Ranges stay what they are, so that steps grow as codes become fewer; steps that a weight keeps are found anew (Q73).
+    ///
+    /// # Errors
+    /// [`GraphError::Config`] for bits that do not exist.
+    pub fn with_bits(mut self, weight_bits: u8, activation_bits: u8) -> Result<Self, GraphError> {
+        let place = || "all layers".to_owned();
+        if !(2..=8).contains(&weight_bits) {
+            let found = format!("{weight_bits} bits");
+            return Err(GraphError::Config(ConfigError::Weight { place: place(), found }));
+        }
+        if !(2..=8).contains(&activation_bits) {
+            let (expected, found) = ("2 to 8", activation_bits);
+            return Err(GraphError::Config(ConfigError::Activation { place: place(), expected, found }));
+        }
+        let at_least = |format: IntegerFormat, bits: u8, eight: CodeRange| match IntegerFormat::new(bits, format.range()) {
+            Some(wider) if bits > format.bits() => {
+                if bits == 8 {
+                    wider.with_range(eight)
+                } else {
+                    wider
+                }
+            }
+            _ => format,
+        };
+        let activation = |scheme: IntegerFormat, quantizer: FakeQuantize| {
+            let format = at_least(scheme, activation_bits, CodeRange::Full);
+            if format == quantizer.format() { quantizer } else { quantizer.with_format(format) }
+        };
+        let scheme = self.scheme.clone();
+        self.input = activation(scheme.input, self.input);
+        let layers = self.layers.into_iter().zip(&scheme.layers);
+        self.layers = layers
+            .map(|(layer, (weight, output))| {
+                let layer = match weight.map(|weight| at_least(weight, weight_bits, CodeRange::Narrow)) {
+                    Some(format) if layer.weight_format() != Some(format) => layer.with_weight_format(format),
+                    _ => layer,
+                };
+                let Ok(layer) = layer.map_output(|quantizer| {
+                    Ok::<_, std::convert::Infallible>(output.map_or(quantizer.clone(), |output| activation(output, quantizer)))
+                });
+                layer
+            })
+            .collect();
+        Ok(self)
+    }
+
+    /// The parameters that are ranges and steps, of activations and of weights: what an optimizer may give a rate of its own.
+    pub fn range_parameters(&self) -> Vec<ParamId> {
+        let of = |quantizer: &FakeQuantize| {
+            [Some(quantizer.min.id), Some(quantizer.max.id), quantizer.step.as_ref().map(|step| step.id)].into_iter().flatten()
+        };
+        let mut all: Vec<ParamId> = of(&self.input).collect();
+        for layer in &self.layers {
+            all.extend(layer.output().into_iter().flat_map(of));
+            all.extend(layer.quantizer().and_then(|quantizer| quantizer.step.as_ref()).map(|step| step.id));
+        }
+        all
+    }
+
+    /// The parameters that are biases, and factors and shifts of batch norms: what weight decay leaves alone.
+    pub fn norm_and_bias_parameters(&self) -> Vec<ParamId> {
+        let mut all = Vec::new();
+        for layer in &self.layers {
+            let (bias, norm) = match layer {
+                QatLayer::Conv2d(conv) => (&conv.bias, &conv.norm),
+                QatLayer::ConvTranspose2d(conv) => (&conv.bias, &conv.norm),
+                QatLayer::Linear(linear) => (&linear.bias, &None),
+                _ => continue,
+            };
+            all.extend(bias.as_ref().map(|bias| bias.id));
+            all.extend(norm.iter().flat_map(|norm| [norm.gamma.id, norm.beta.id]));
+        }
+        all
     }
 
     /// The quantizer of each activation that has one of its own, with the name of what it quantizes; the input's is first, unless it
@@ -426,6 +546,24 @@ impl QatModel {
             }
         }
         all
+    }
+
+    /// The codes of each activation. Rows of an embedding's table count as int8, which they are stored as.
+    pub fn activation_formats(&self) -> Vec<IntegerFormat> {
+        let mut formats = vec![self.input.format(); self.topology.values.len()];
+        for (step, layer) in self.steps() {
+            formats[step.output.0] = match (layer, layer.output()) {
+                (_, Some(quantizer)) if quantizer.source() != RangeSource::Reader => quantizer.format(),
+                (_, Some(quantizer)) => {
+                    let readers = self.topology.readers(step.output).map(|reader| &self.layers[reader.layer]);
+                    readers.filter_map(QatLayer::output).next().map_or(quantizer.format(), FakeQuantize::format)
+                }
+                (QatLayer::Constant(constant), None) => constant.codes(),
+                (QatLayer::Embedding(_), None) => IntegerFormat::INT8,
+                (_, None) => formats[step.inputs[0].0],
+            };
+        }
+        formats
     }
 
     /// The first step of the layer at `index`.
@@ -549,6 +687,7 @@ impl QatLayer {
             Self::Mean(mean) => map_rank!(first, x => mean.forward(x)),
             Self::Unary(unary) => map_rank!(first, x => unary.forward(x)),
             Self::Softmax(softmax) => map_rank!(first, x => softmax.forward(x)),
+            Self::Requantize(requantize) => map_rank!(first, x => requantize.forward(x)),
             Self::Transpose(transpose) => map_rank!(first, x => transpose.forward(x)),
             Self::Pad(pad) => map_rank!(first, x => pad.forward(x)),
             Self::Slice(slice) => map_rank!(first, x => slice.forward(x)),
@@ -579,6 +718,7 @@ impl QatLayer {
             Self::Mean(layer) => Some(&layer.output),
             Self::Unary(layer) => Some(&layer.output),
             Self::Softmax(layer) => Some(&layer.output),
+            Self::Requantize(layer) => Some(&layer.output),
             Self::MaxPool2d(_)
             | Self::Clamp(_)
             | Self::Reshape(_)
@@ -607,6 +747,7 @@ impl QatLayer {
             Self::Mean(layer) => Some(&mut layer.output),
             Self::Unary(layer) => Some(&mut layer.output),
             Self::Softmax(layer) => Some(&mut layer.output),
+            Self::Requantize(layer) => Some(&mut layer.output),
             Self::MaxPool2d(_)
             | Self::Clamp(_)
             | Self::Reshape(_)
@@ -616,6 +757,54 @@ impl QatLayer {
             | Self::ResizeNearest(_)
             | Self::Embedding(_)
             | Self::Constant(_) => None,
+        }
+    }
+
+    /// The grid of its weight, where it has one that its output channels lie on.
+    pub fn quantizer(&self) -> Option<&WeightQuantizer> {
+        match self {
+            Self::Conv2d(layer) => Some(&layer.quantizer),
+            Self::ConvTranspose2d(layer) => Some(&layer.quantizer),
+            Self::Linear(layer) => Some(&layer.quantizer),
+            _ => None,
+        }
+    }
+
+    /// The codes of its weight or table; `None` where it has none.
+    pub fn weight_format(&self) -> Option<IntegerFormat> {
+        match self {
+            Self::Embedding(layer) => Some(layer.format()),
+            layer => layer.quantizer().map(WeightQuantizer::format),
+        }
+    }
+
+    fn with_weight_format(self, format: IntegerFormat) -> Self {
+        let layer = match self {
+            Self::Conv2d(mut layer) => {
+                layer.quantizer = layer.quantizer.with_format(format);
+                Self::Conv2d(layer)
+            }
+            Self::ConvTranspose2d(mut layer) => {
+                layer.quantizer = layer.quantizer.with_format(format);
+                Self::ConvTranspose2d(layer)
+            }
+            Self::Linear(mut layer) => {
+                layer.quantizer = layer.quantizer.with_format(format);
+                Self::Linear(layer)
+            }
+            Self::Embedding(layer) => Self::Embedding(layer.with_format(format)),
+            layer => layer,
+        };
+        layer.with_steps_for_weight()
+    }
+
+    /// The same layer with the steps of its weight found anew, where it keeps steps of its own (Q73).
+    fn with_steps_for_weight(self) -> Self {
+        match self {
+            Self::Conv2d(layer) => Self::Conv2d(layer.with_steps_for_weight()),
+            Self::ConvTranspose2d(layer) => Self::ConvTranspose2d(layer.with_steps_for_weight()),
+            Self::Linear(layer) => Self::Linear(layer.with_steps_for_weight()),
+            layer => layer,
         }
     }
 
@@ -657,6 +846,7 @@ impl QatLayer {
             Self::Mean(_) => "mean",
             Self::Unary(layer) => layer.function().name(),
             Self::Softmax(_) => "softmax",
+            Self::Requantize(_) => "requantize",
             Self::Clamp(layer) => Op::Clamp(layer.bounds()).name(),
             Self::Reshape(_) => "reshape",
             Self::Transpose(_) => "transpose",
@@ -718,44 +908,38 @@ impl Activation {
 struct Builder<'a> {
     graph: &'a Graph,
     placement: &'a Placement,
-    config: &'a QConfig,
+    formats: &'a Formats,
     device: &'a Device,
 }
 
 impl Builder<'_> {
     fn layer(&self, index: usize, node: &Node) -> Result<QatLayer, GraphError> {
-        let format = self.config.activation;
+        // Tables and fixed grids are wide for all readers.
+        let format = self.formats.wide.format;
         let known = |range: (f32, f32)| FakeQuantize::known(format, range.0, range.1, self.device);
         Ok(match &node.op {
             Op::Conv2d { weight, bias, norm, options } => QatLayer::Conv2d(QuantConv2d::new(
                 self.param(*weight),
                 bias.map(|bias| self.param(bias)),
                 norm.map(|norm| self.norm(norm)),
+                self.weight_quantizer(index, self.constant(*weight).data.shape()[0]),
                 self.output(index, node),
-                QuantConv2dConfig {
-                    options: options.clone(),
-                    weight: self.config.weight,
-                    granularity: self.config.weight_granularity,
-                    clamp: node.clamp,
-                },
+                QuantConv2dConfig { options: options.clone(), clamp: node.clamp },
             )),
             Op::ConvTranspose2d { weight, bias, norm, options } => QatLayer::ConvTranspose2d(QuantConvTranspose2d::new(
                 self.param(*weight),
                 bias.map(|bias| self.param(bias)),
                 norm.map(|norm| self.norm(norm)),
+                self.weight_quantizer(index, self.constant(*weight).data.shape()[1] * options.groups),
                 self.output(index, node),
-                QuantConvTranspose2dConfig {
-                    options: Transposed::into(*options),
-                    weight: self.config.weight,
-                    granularity: self.config.weight_granularity,
-                    clamp: node.clamp,
-                },
+                QuantConvTranspose2dConfig { options: Transposed::into(*options), clamp: node.clamp },
             )),
             Op::Linear { weight, bias } => QatLayer::Linear(QuantLinear::new(
                 self.param(*weight),
                 bias.map(|bias| self.param(bias)),
+                self.weight_quantizer(index, self.constant(*weight).data.shape()[1]),
                 self.output(index, node),
-                QuantLinearConfig { weight: self.config.weight, granularity: self.config.weight_granularity, clamp: node.clamp },
+                QuantLinearConfig { clamp: node.clamp },
             )),
             Op::MatMul => QatLayer::MatMul(QuantMatMul::new(node.clamp, self.output(index, node))),
             Op::Add => QatLayer::Add(QuantAdd::new(node.clamp, self.output(index, node))),
@@ -776,13 +960,16 @@ impl Builder<'_> {
                 QatLayer::Unary(QuantUnary::new(*function, output))
             }
             Op::Softmax => QatLayer::Softmax(QuantSoftmax::new(known(QuantSoftmax::known_range(format)))),
+            Op::Requantize => QatLayer::Requantize(QuantRequantize::new(self.output(index, node))),
             Op::Clamp(clamp) => QatLayer::Clamp(QuantClamp::new(*clamp)),
             Op::Reshape => QatLayer::Reshape(QuantReshape::new(self.graph.values[node.output.0].shape.clone())),
             Op::Transpose(permutation) => QatLayer::Transpose(QuantTranspose::new(permutation.clone())),
             Op::Pad(padding) => QatLayer::Pad(QuantPad::new(padding.clone())),
             Op::Slice(ranges) => QatLayer::Slice(QuantSlice::new(ranges.clone())),
             Op::ResizeNearest(factor) => QatLayer::ResizeNearest(QuantResizeNearest::new(*factor)),
-            Op::Embedding(weight) => QatLayer::Embedding(QuantEmbedding::new(self.param(*weight), self.config.weight)),
+            Op::Embedding(weight) => {
+                QatLayer::Embedding(QuantEmbedding::new(self.param(*weight), self.layer_config(index).weight))
+            }
             Op::Constant(constant) => {
                 let Constant { path, data } = self.constant(*constant);
                 let shape = data.shape().to_vec()[1..].to_vec();
@@ -801,16 +988,26 @@ impl Builder<'_> {
 
     /// The quantizer of a node's output.
     fn output(&self, index: usize, node: &Node) -> FakeQuantize {
-        if self.placement.grids[index] == Grid::Reader {
-            return FakeQuantize::of_reader(self.config.activation, self.device);
-        }
         let site = self.placement.site_of[node.output.0].expect("placement gives each such operation a grid");
-        self.quantizer(&self.placement.sites[site])
+        if self.placement.grids[index] == Grid::Reader {
+            return FakeQuantize::of_reader(self.formats.sites[site].format, self.device);
+        }
+        self.quantizer(site)
     }
 
-    fn quantizer(&self, site: &QuantizerSite) -> FakeQuantize {
-        let format: IntegerFormat = self.config.activation;
-        FakeQuantize::new(format, site.sign, self.config.observer, self.device).with_limit(site.limit)
+    fn quantizer(&self, site: usize) -> FakeQuantize {
+        let ActivationConfig { format, observer, learner } = self.formats.sites[site];
+        let QuantizerSite { sign, limit, .. } = self.placement.sites[site];
+        FakeQuantize::new(format, sign, observer, self.device).with_limit(limit).with_learner(learner)
+    }
+
+    fn weight_quantizer(&self, index: usize, channels: usize) -> WeightQuantizer {
+        let LayerConfig { weight, weight_granularity, weight_scale, .. } = self.layer_config(index);
+        WeightQuantizer::new(weight, weight_granularity, weight_scale, channels, self.device)
+    }
+
+    fn layer_config(&self, index: usize) -> LayerConfig {
+        self.formats.layers[index].expect("a layer with weights has a configuration")
     }
 
     /// Paths of the parameters of an operation.

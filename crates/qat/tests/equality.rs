@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use draws::Draws;
 use qat::fake_quantize::{fake_quantize_bias, fake_quantize_weight, weight_scale};
 use qat::{
-    FakeQuantize, Granularity, IntegerFormat, MIN_SCALE, Mode, ObserverKind, QConfig, QParams, RangeSign, Scheme, quantize,
+    FakeQuantize, Granularity, IntegerFormat, MIN_SCALE, Mode, ObserverKind, Preset, QConfig, QParams, RangeSign, quantize,
 };
 
 /// Devices whose arithmetic is IEEE f32, with and without autodiff.
@@ -105,7 +105,7 @@ fn a_shape_changes_no_number() {
 fn weights_equal_the_host_at_both_granularities() {
     let mut draws = Draws::new(0xe9a1_0003);
     for (name, device) in devices() {
-        for (_, scheme) in Scheme::NAMES {
+        for (_, scheme) in Preset::NAMES {
             let QConfig { weight: format, weight_granularity: granularity, .. } = scheme.config();
             // Channels of very different size, one of zeros, one of ties.
             let mut rows: Vec<Vec<f32>> = [1.0f32, 1e-3, 1e3, 1e-12, 3e37]
@@ -159,10 +159,10 @@ fn biases_equal_the_host() {
 
 #[test]
 fn schemes_have_their_names() {
-    for (name, scheme) in Scheme::NAMES {
+    for (name, scheme) in Preset::NAMES {
         assert_eq!(scheme.name(), name);
     }
-    assert_eq!(Scheme::Int8.config().weight_granularity, Granularity::PerChannel);
-    assert_eq!(Scheme::Int8PerTensor.config().weight_granularity, Granularity::PerTensor);
-    assert_eq!(Scheme::Int8PerTensor.config(), QConfig { weight_granularity: Granularity::PerTensor, ..Scheme::Int8.config() });
+    assert_eq!(Preset::Int8.config().weight_granularity, Granularity::PerChannel);
+    assert_eq!(Preset::Int8PerTensor.config().weight_granularity, Granularity::PerTensor);
+    assert_eq!(Preset::Int8PerTensor.config(), QConfig { weight_granularity: Granularity::PerTensor, ..Preset::Int8.config() });
 }

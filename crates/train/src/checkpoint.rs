@@ -4,7 +4,8 @@
 //! checkpoints/000007-float-1400/
 //!     checkpoint.toml     where training stood, of which model, and the SHA-256 of the others
 //!     model.bpk           parameters and running statistics
-//!     optimizer.bpk       moments of Adam
+//!     optimizer.bpk       moments of the optimizer
+//!     average.bpk         the moving average of parameters, where there is one
 //! ```
 //!
 //! A checkpoint is a folder that appears under its name only when every file in it is complete and synced; a crash or a full disk
@@ -39,6 +40,7 @@ pub(crate) const FORMAT: u32 = 1;
 const INFO: &str = "checkpoint.toml";
 const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
+const AVERAGE: &str = "average.bpk";
 
 /// Where training stood, `checkpoint.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,12 +64,21 @@ pub struct CheckpointInfo {
     pub seed: u64,
     /// Images in a step.
     pub batch_size: usize,
+    /// How often the model has been changed between two steps of the phase.
+    #[serde(default)]
+    pub part: usize,
+    /// The moving average of losses, after the first step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_average: Option<f64>,
     /// Length of `metrics.csv`, in bytes.
     pub metrics_bytes: u64,
     /// SHA-256 of `model.bpk`, in hexadecimal.
     pub model_sha256: String,
     /// SHA-256 of `optimizer.bpk`, in hexadecimal.
     pub optimizer_sha256: String,
+    /// SHA-256 of `average.bpk`, in hexadecimal, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average_sha256: Option<String>,
 }
 
 /// A checkpoint on disk.
@@ -132,10 +143,22 @@ impl Checkpoint {
         let bytes = verified(&path, &self.info.optimizer_sha256)?;
         let optimizer = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(bytes))
             .map_err(|error| malformed(&path, "a burnpack record of an optimizer", &error))?;
+        let average = match &self.info.average_sha256 {
+            None => None,
+            Some(digest) => {
+                let path = self.folder.join(AVERAGE);
+                let bytes = Bytes::from_bytes_vec(verified(&path, digest)?);
+                let record = ModuleRecord::from_bytes(bytes);
+                Some(record.map_err(|error| malformed(&path, "a burnpack record of a model", &error))?)
+            }
+        };
         Ok(FitState {
             step: self.info.step,
             evaluated: self.info.evaluated,
             optimizer: Some(optimizer),
+            average,
+            loss_average: self.info.loss_average,
+            part: self.info.part,
             metrics_bytes: Some(self.info.metrics_bytes),
             origin: Some(Origin { path: self.folder.join(INFO), info: self.info.clone() }),
         })
@@ -148,12 +171,15 @@ pub(crate) fn save(
     mut info: CheckpointInfo,
     model: ModuleRecord,
     optimizer: OptimizerRecord,
+    average: Option<ModuleRecord>,
 ) -> Result<(), TrainError> {
     const ACTION: &str = "write checkpoint";
     let bytes = |record: Result<Bytes, RecordError>| {
         record.map_err(|error| TrainError::Io { action: ACTION, path: folder.into(), source: io::Error::other(error) })
     };
     let (model, optimizer) = (bytes(model.into_bytes())?, bytes(optimizer.into_bytes())?);
+    let average = average.map(|average| bytes(average.into_bytes())).transpose()?;
+    info.average_sha256 = average.as_ref().map(|average| sha256(average));
     info.model_sha256 = sha256(&model);
     info.optimizer_sha256 = sha256(&optimizer);
     let text = toml::to_string(&info).map_err(|error| TrainError::Io {
@@ -168,6 +194,9 @@ pub(crate) fn save(
     let new = NewFolder::begin(ACTION, folder, &name)?;
     new.write(MODEL, &model)?;
     new.write(OPTIMIZER, &optimizer)?;
+    if let Some(average) = &average {
+        new.write(AVERAGE, average)?;
+    }
     new.write(INFO, text.as_bytes())?;
     let path = folder.join(&name);
     new.publish(&path)?;
@@ -190,7 +219,7 @@ pub(crate) fn clean(folder: &Path) -> Result<(), TrainError> {
 }
 
 /// Takes a folder's name away before its contents, so that it is never seen half empty.
-fn remove(path: &Path) -> Result<(), TrainError> {
+pub(crate) fn remove(path: &Path) -> Result<(), TrainError> {
     let io = |source| TrainError::Io { action: "remove checkpoint", path: path.into(), source };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let doomed = path.with_file_name(format!("{TEMPORARY}{name}-old"));
@@ -203,7 +232,7 @@ fn remove(path: &Path) -> Result<(), TrainError> {
 }
 
 /// The checkpoints in `folder` with their numbers, in order.
-fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
+pub(crate) fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     let mut found: Vec<(u64, PathBuf)> = entries(folder)?
         .into_iter()
         .filter_map(|(name, path)| {
@@ -233,7 +262,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TrainError> {
 }
 
 /// The bytes of a file that has the digest it was written with.
-fn verified(path: &Path, expected: &str) -> Result<Vec<u8>, TrainError> {
+pub(crate) fn verified(path: &Path, expected: &str) -> Result<Vec<u8>, TrainError> {
     let bytes = read(path)?;
     let found = sha256(&bytes);
     match found == expected {
@@ -242,7 +271,7 @@ fn verified(path: &Path, expected: &str) -> Result<Vec<u8>, TrainError> {
     }
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

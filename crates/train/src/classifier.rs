@@ -1,40 +1,145 @@
 //! What can be trained here: a module that turns images into class scores, and how it learns from one batch.
 //!
-//! [`Trainer`] gives any [`Classifier`] the two steps that Burn's `Learner` asks for. The loss is the mean cross entropy
-//! `-1/B Σ log softmax(logits)[target]`. Not here: which optimizer follows, and when (see [`fit`](crate::fit::fit())).
+//! [`Trainer`] gives any [`Classifier`] the two steps that Burn's `Learner` asks for. Training minimizes an [`Objective`]; validation reports
+//! the mean cross entropy. Not here: which optimizer follows, and when (see [`fit`](crate::fit::fit())).
 
 use crate::data::ImageBatch;
+use crate::fit::diagnosis::{self, Culprit};
+use crate::image_order::run_images;
+use crate::objective::{Objective, cross_entropy};
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor},
-    nn::loss::CrossEntropyLossConfig,
     tensor::{Device, ExecutionError, Int, Tensor, TensorReadError},
     train::{InferenceStep, ItemLazy, TrainOutput, TrainStep, metric::Adaptor},
 };
+use qat::{Activation, QConfig, QatLayer, QatModel};
 use std::fmt;
 
 /// An image classifier.
 pub trait Classifier: Module + fmt::Display + 'static {
     /// Class scores before softmax, `[n, classes]`, of images `[n, c, h, w]` with values in `[0, 1]`.
     fn logits(&self, images: Tensor<4>) -> Tensor<2>;
+
+    /// The scores, and the activations of the given names, each flattened to `[n, d]`; a classifier that does not know its activations gives none.
+    fn scores_and_features(&self, images: Tensor<4>, _names: &[String]) -> (Tensor<2>, Vec<Tensor<2>>) {
+        (self.logits(images), Vec::new())
+    }
+
+    /// The quantizers that it has, to be reported; `None` for a float model.
+    fn quantized(&self) -> Option<&QatModel> {
+        None
+    }
+
+    /// The first layer, in order of execution, that has or makes a number that is not finite; `None` where all are finite or the model
+    /// cannot be looked into.
+    fn first_non_finite(&self, images: Tensor<4>) -> Option<Culprit> {
+        diagnosis::first_non_finite(&captured(self, &images)?, images.inner())
+    }
+
+    /// The layer with the largest output, and the number.
+    fn largest_output(&self, images: Tensor<4>) -> Option<(Culprit, f32)> {
+        diagnosis::largest_output(&captured(self, &images)?, images.inner())
+    }
+}
+
+/// The layers of a classifier, in float.
+fn captured<M: Classifier>(model: &M, images: &Tensor<4>) -> Option<QatModel> {
+    QatModel::prepare(&model.valid(), images.dims(), &QConfig::int8(), M::logits).ok()
+}
+
+impl Classifier for QatModel {
+    /// The scores before a softmax at the end, where there is one.
+    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+        self.scores_and_features(images, &[]).0
+    }
+
+    fn scores_and_features(&self, images: Tensor<4>, names: &[String]) -> (Tensor<2>, Vec<Tensor<2>>) {
+        let topology = self.topology();
+        let scores = before_softmax(self);
+        let wanted: Vec<_> =
+            names.iter().map(|name| topology.steps.iter().find(|step| step.name == *name).map(|step| step.output)).collect();
+        let (mut found, mut features) = (None, vec![None; names.len()]);
+        run_images(self, images, |value, activation| {
+            if value == scores {
+                found = Some(flat(activation));
+            }
+            for (place, wanted) in features.iter_mut().zip(&wanted) {
+                if *wanted == Some(value) {
+                    *place = Some(flat(activation));
+                }
+            }
+        });
+        let features = features.into_iter().map(|feature| feature.expect("a teacher checks the names")).collect();
+        (found.expect("the scores are defined by a layer"), features)
+    }
+
+    fn quantized(&self) -> Option<&QatModel> {
+        Some(self)
+    }
+
+    fn first_non_finite(&self, images: Tensor<4>) -> Option<Culprit> {
+        diagnosis::first_non_finite(self, images)
+    }
+
+    fn largest_output(&self, images: Tensor<4>) -> Option<(Culprit, f32)> {
+        diagnosis::largest_output(self, images)
+    }
+}
+
+/// The value that a softmax at the end reads; the output where there is none.
+fn before_softmax(model: &QatModel) -> qat::graph::ValueId {
+    let topology = model.topology();
+    let mut value = topology.output;
+    while let Some((step, layer)) = model.steps().find(|(step, _)| step.output == value) {
+        match layer {
+            QatLayer::Softmax(_) => return step.inputs[0],
+            QatLayer::Reshape(_) => value = step.inputs[0],
+            _ => break,
+        }
+    }
+    topology.output
+}
+
+/// An activation as `[n, d]`.
+fn flat(activation: &Activation) -> Tensor<2> {
+    match activation {
+        Activation::Rank2(x) => x.tensor.clone(),
+        Activation::Rank3(x) => x.tensor.clone().flatten(1, 2),
+        Activation::Rank4(x) => x.tensor.clone().flatten(1, 3),
+        Activation::Rank5(x) => x.tensor.clone().flatten(1, 4),
+        Activation::Indices(x) => x.clone().float(),
+    }
 }
 
 /// A classifier with the steps of training and validation.
 ///
 /// It adds nothing to the paths of the parameters: a record of it is a record of the classifier.
 #[derive(Clone, Debug)]
-pub struct Trainer<M>(pub M);
+pub struct Trainer<M> {
+    /// The classifier.
+    pub model: M,
+    /// What training minimizes.
+    pub objective: Objective,
+    /// How many batches make a step.
+    pub accumulate: usize,
+}
 
 impl<M: Classifier> Trainer<M> {
-    /// Loss, with its graph, and what is to be reported of it.
-    fn judge(&self, batch: ImageBatch) -> (Tensor<1>, StepOutput) {
-        let [images] = batch.targets.dims();
-        let logits = self.0.logits(batch.images);
-        let device = logits.device();
-        let correct = logits.clone().detach().argmax(1).reshape([images]).equal(batch.targets.clone()).int().sum();
-        let loss = CrossEntropyLossConfig::new().init(&device).forward(logits, batch.targets);
-        let output = StepOutput(Reading::Pending(Box::new(Pending { loss: loss.clone().detach(), correct, images })));
-        (loss, output)
+    /// A trainer for validation, or for training that minimizes the cross entropy batch by batch.
+    pub fn new(model: M) -> Self {
+        Self { model, objective: Objective::default(), accumulate: 1 }
     }
+
+    fn with(&self, model: M) -> Self {
+        Self { model, objective: self.objective.clone(), accumulate: self.accumulate }
+    }
+}
+
+/// What is to be reported of a batch.
+fn reported(loss: &Tensor<1>, scores: Tensor<2>, targets: Tensor<1, Int>) -> StepOutput {
+    let [images] = targets.dims();
+    let correct = scores.detach().argmax(1).reshape([images]).equal(targets).int().sum();
+    StepOutput(Reading::Pending(Box::new(Pending { loss: loss.clone().detach(), correct, images })))
 }
 
 impl<M: Classifier> TrainStep for Trainer<M> {
@@ -42,8 +147,12 @@ impl<M: Classifier> TrainStep for Trainer<M> {
     type Output = StepOutput;
 
     fn step(&self, batch: ImageBatch) -> TrainOutput<StepOutput> {
-        let (loss, output) = self.judge(batch);
-        TrainOutput::new(self, loss.backward(), output)
+        let targets = batch.targets.clone();
+        let (loss, scores) = self.objective.of(&self.model, batch);
+        let output = reported(&loss, scores, targets);
+        // The gradients of all batches of a step are added up.
+        let share = if self.accumulate == 1 { loss } else { loss / self.accumulate as f64 };
+        TrainOutput::new(self, share.backward(), output)
     }
 }
 
@@ -52,54 +161,60 @@ impl<M: Classifier> InferenceStep for Trainer<M> {
     type Output = StepOutput;
 
     fn step(&self, batch: ImageBatch) -> StepOutput {
-        self.judge(batch).1
+        let scores = self.model.logits(batch.images);
+        reported(&cross_entropy(scores.clone(), batch.targets.clone(), 0.0), scores, batch.targets)
     }
 }
 
 impl<M: Classifier> Module for Trainer<M> {
     fn collect_devices(&self, devices: Vec<Device>) -> Vec<Device> {
-        self.0.collect_devices(devices)
+        self.model.collect_devices(devices)
     }
 
     fn fork(self, device: &Device) -> Self {
-        Self(self.0.fork(device))
+        let Self { model, objective, accumulate } = self;
+        Self { model: model.fork(device), objective, accumulate }
     }
 
     fn to_device(self, device: &Device) -> Self {
-        Self(self.0.to_device(device))
+        let Self { model, objective, accumulate } = self;
+        Self { model: model.to_device(device), objective, accumulate }
     }
 
     fn train(self) -> Self {
-        Self(self.0.train())
+        let Self { model, objective, accumulate } = self;
+        Self { model: model.train(), objective, accumulate }
     }
 
     fn valid(&self) -> Self {
-        Self(self.0.valid())
+        self.with(self.model.valid())
     }
 
     fn materialize(self) -> Self {
-        Self(self.0.materialize())
+        let Self { model, objective, accumulate } = self;
+        Self { model: model.materialize(), objective, accumulate }
     }
 
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        self.0.visit(visitor);
+        self.model.visit(visitor);
     }
 
     fn map<P: ModuleMapper>(self, mapper: &mut P) -> Self {
-        Self(self.0.map(mapper))
+        let Self { model, objective, accumulate } = self;
+        Self { model: model.map(mapper), objective, accumulate }
     }
 }
 
 impl<M: fmt::Display> fmt::Display for Trainer<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.model.fmt(f)
     }
 }
 
 /// What one batch said, as numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchResult {
-    /// Mean cross entropy over the batch.
+    /// What training minimizes, or the mean cross entropy in validation, over the batch.
     pub loss: f32,
     /// Images whose highest score is the target's, in `[0, images]`.
     pub correct: usize,
@@ -111,6 +226,17 @@ impl BatchResult {
     /// Share of correct images, in percent.
     pub fn accuracy(&self) -> f32 {
         percent(self.correct, self.images)
+    }
+
+    /// The result of several batches of one size; `None` of none.
+    pub(crate) fn joined(batches: &[Self]) -> Option<Self> {
+        let loss = batches.iter().map(|batch| f64::from(batch.loss)).sum::<f64>() / batches.len() as f64;
+        let sum = |part: fn(&Self) -> usize| batches.iter().map(part).sum();
+        match batches {
+            [] => None,
+            [one] => Some(*one),
+            _ => Some(Self { loss: loss as f32, correct: sum(|batch| batch.correct), images: sum(|batch| batch.images) }),
+        }
     }
 }
 

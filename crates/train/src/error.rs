@@ -2,7 +2,7 @@
 //!
 //! Every message reads "WHAT, WHERE: expected X, found Y". Nothing that comes from a file, an argument or the disk panics.
 
-use crate::fit::Phase;
+use crate::fit::{Phase, diagnosis::Culprit};
 use burn::{data::dataset::DatasetError, store::RecordError, tensor::TensorReadError, train::TrainingError};
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -56,7 +56,7 @@ pub enum TrainError {
     #[error("{field}, {}: expected {expected}, as the run was begun, found {found}", path.display())]
     Changed {
         /// The setting, as `run.toml` or a checkpoint names it.
-        field: &'static str,
+        field: String,
         /// The file that holds the value of the beginning.
         path: PathBuf,
         /// Value of the beginning.
@@ -97,7 +97,7 @@ pub enum TrainError {
     /// The loss, or a parameter, is NaN or infinite.
     #[error(
         "training, {phase} epoch {epoch} step {step}: expected finite numbers, found loss {loss}{}",
-        parameter.as_ref().map(|path| format!(" and a non-finite value in {path}")).unwrap_or_default()
+        culprit.as_ref().map(|culprit| format!("; the first number that is not finite is in {culprit}")).unwrap_or_default()
     )]
     NonFinite {
         /// Phase of training.
@@ -108,8 +108,43 @@ pub enum TrainError {
         step: usize,
         /// The loss of that step.
         loss: f32,
-        /// Path of the first parameter, in the module's order, that holds such a value.
-        parameter: Option<String>,
+        /// Where the first such number is, in order of execution.
+        culprit: Option<Culprit>,
+    },
+    /// The loss is finite, but far beyond what it was.
+    #[error(
+        "training, {phase} epoch {epoch} step {step}: expected a loss of at most {limit}, {factor} times the average so far, found {loss}{}",
+        largest.as_ref().map(|(culprit, value)| format!("; the largest activation, {value}, is the {culprit}")).unwrap_or_default()
+    )]
+    Exploding {
+        /// Phase of training.
+        phase: Phase,
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Step of the phase, from 1.
+        step: usize,
+        /// The loss of that step.
+        loss: f32,
+        /// The largest loss that would have been accepted.
+        limit: f64,
+        /// The setting `explosion_factor`.
+        factor: f64,
+        /// The layer with the largest output, and that number.
+        largest: Option<(Culprit, f32)>,
+    },
+    /// A model has no activation of a name.
+    #[error("distillation.features, {name:?}: expected one of {}, found none of this name", known.join(", "))]
+    UnknownFeature {
+        /// The name that was asked for.
+        name: String,
+        /// Names of the model's activations.
+        known: Vec<String>,
+    },
+    /// The integer accuracy of a model could not be found.
+    #[error("integer accuracy: expected a number, found {source}")]
+    Judge {
+        /// What the judge said.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The data loader failed.
     #[error("data, {place}: expected a batch, found {source}")]
@@ -150,7 +185,9 @@ impl TrainError {
             Self::RunExists { .. } => Some("choose another --out, or continue the run with --resume"),
             Self::NoRun { .. } => Some("leave out --resume to begin a new run"),
             Self::Changed { .. } => Some("give the settings of run.toml, or choose another --out"),
-            Self::NonFinite { .. } => Some("lower the learning rate; the last checkpoint is from before this step"),
+            Self::NonFinite { .. } | Self::Exploding { .. } => {
+                Some("lower the learning rate or set gradient_clip; the last checkpoint is from before this step")
+            }
             Self::Malformed { path, .. } if path.components().any(|part| part.as_os_str() == "checkpoints") => {
                 Some("remove that checkpoint's folder to continue from the one before it")
             }

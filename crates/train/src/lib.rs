@@ -8,22 +8,32 @@
 //! Not here: what quantization does to a model (the `qat` crate), and exported files (`qat-export`).
 
 mod atomic;
+pub mod best;
 pub mod checkpoint;
 pub mod classifier;
 pub mod data;
 mod error;
 pub mod fit;
+pub mod image_order;
+pub mod input_units;
 mod metrics;
+pub mod objective;
+pub mod pretrained;
 mod progress;
 mod random;
 pub mod recipe;
+pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod zoo;
 
 pub use classifier::Classifier;
 pub use error::TrainError;
-pub use fit::{Ending, Evaluation, FitData, FitPlan, FitState, Fitted, Phase, evaluate, fit};
+pub use fit::diagnosis::Culprit;
+pub use fit::{Ending, Evaluation, FitData, FitPlan, FitState, Fitted, Phase, evaluate, evaluate_with, fit};
+pub use image_order::{ImageOrder, run_images};
+pub use objective::{Objective, Teacher};
+pub use pretrained::{PretrainedError, Weights};
 pub use progress::ProgressStyle;
-pub use run::{Manifest, Results, RunDirectory, load_model, save_model};
+pub use run::{Manifest, Pretrained, Results, RunDirectory, load_model, save_model};
 pub use schedule::Schedule;

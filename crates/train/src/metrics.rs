@@ -5,13 +5,16 @@
 //! float,1,1,train,2.3081026,9.375,1e-3,811
 //! ```
 //!
-//! `epoch` and `step` count from 1 within the phase; the row of an evaluation carries the last step before it. `loss` is the shortest
+//! `split` is `train` for a step, `valid` for an evaluation, `average` for one of the moving average of parameters. `epoch` and `step` count
+//! from 1 within the phase; the row of an evaluation carries the last step before it. `loss` is what training minimizes, or the mean
+//! cross entropy of an evaluation, the shortest
 //! decimal that reads back as the same float32, `accuracy` is in percent, `learning_rate` is the shortest
 //! decimal of a float64, empty for evaluations. All columns but the
 //! last are reproducible. The file only grows, except that a resumed run first cuts what lies beyond its checkpoint, so
 //! that it ends as if the run had never stopped.
 
 use crate::{error::TrainError, fit::Phase};
+use serde::Deserialize;
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
@@ -28,6 +31,7 @@ pub(crate) struct MetricsFile {
 }
 
 /// One row.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Row {
     pub(crate) phase: Phase,
     pub(crate) epoch: usize,
@@ -36,6 +40,8 @@ pub(crate) struct Row {
     pub(crate) accuracy: f32,
     /// Of a training step; an evaluation has none.
     pub(crate) learning_rate: Option<f64>,
+    /// Whether it is an evaluation of the moving average of parameters.
+    pub(crate) averaged: bool,
     pub(crate) images_per_second: f64,
 }
 
@@ -79,7 +85,11 @@ impl MetricsFile {
 
     /// Adds a row.
     pub(crate) fn push(&mut self, row: &Row) -> Result<(), TrainError> {
-        let split = if row.learning_rate.is_some() { "train" } else { "valid" };
+        let split = match (row.learning_rate, row.averaged) {
+            (Some(_), _) => "train",
+            (None, false) => "valid",
+            (None, true) => "average",
+        };
         let rate = row.learning_rate.map(|rate| format!("{rate:e}")).unwrap_or_default();
         self.append(&format!(
             "{},{},{},{split},{},{},{rate},{:.0}\n",
@@ -104,6 +114,55 @@ impl MetricsFile {
     }
 }
 
+/// The complete rows of the file at `path`; none where there is no file.
+///
+/// # Errors
+///
+/// [`TrainError::Malformed`] for a row that is not one of this program's, [`TrainError::Io`].
+pub(crate) fn read(path: &Path) -> Result<Vec<Row>, TrainError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(TrainError::Io { action: "read metrics", path: path.into(), source }),
+    };
+    // A last row without an end is one that is being written.
+    let complete = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+    let malformed =
+        |found: String| TrainError::Malformed { path: path.into(), expected: "metrics of this program".into(), found };
+    let mut reader = csv::Reader::from_reader(complete.as_bytes());
+    let mut rows = Vec::new();
+    for cells in reader.deserialize::<Cells>() {
+        let cells = cells.map_err(|error| malformed(error.to_string()))?;
+        if (cells.split == "train") != cells.learning_rate.is_some() {
+            return Err(malformed(format!("split {:?} with learning rate {:?}", cells.split, cells.learning_rate)));
+        }
+        rows.push(Row {
+            phase: cells.phase,
+            epoch: cells.epoch,
+            step: cells.step,
+            loss: cells.loss,
+            accuracy: cells.accuracy,
+            learning_rate: cells.learning_rate,
+            averaged: cells.split == "average",
+            images_per_second: cells.images_per_second,
+        });
+    }
+    Ok(rows)
+}
+
+/// A row as the file has it.
+#[derive(Deserialize)]
+struct Cells {
+    phase: Phase,
+    epoch: usize,
+    step: usize,
+    split: String,
+    loss: f32,
+    accuracy: f32,
+    learning_rate: Option<f64>,
+    images_per_second: f64,
+}
+
 /// Length of the complete rows before the first one of `phase`.
 fn before(file: &File, phase: Phase) -> io::Result<u64> {
     let mut reader = BufReader::new(file);
@@ -125,7 +184,16 @@ mod tests {
     use super::*;
 
     fn row(step: usize, loss: f32) -> Row {
-        Row { phase: Phase::Float, epoch: 1, step, loss, accuracy: 12.5, learning_rate: Some(1e-3), images_per_second: 9.4 }
+        Row {
+            phase: Phase::Float,
+            epoch: 1,
+            step,
+            loss,
+            accuracy: 12.5,
+            learning_rate: Some(1e-3),
+            averaged: false,
+            images_per_second: 9.4,
+        }
     }
 
     #[test]
@@ -141,6 +209,13 @@ mod tests {
         let mut metrics = MetricsFile::open(&path, Keep::Bytes(kept)).unwrap();
         metrics.push(&Row { learning_rate: None, ..row(1, f32::MIN_POSITIVE) }).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            read(&path).unwrap(),
+            [
+                Row { images_per_second: 9.0, ..row(1, 0.1) },
+                Row { learning_rate: None, images_per_second: 9.0, ..row(1, f32::MIN_POSITIVE) }
+            ]
+        );
         assert_eq!(text, format!("{HEADER}float,1,1,train,0.1,12.5,1e-3,9\nfloat,1,1,valid,{},12.5,,9\n", f32::MIN_POSITIVE));
     }
 
@@ -156,6 +231,17 @@ mod tests {
         drop(metrics);
         assert_eq!(MetricsFile::open(&path, Keep::Before(Phase::Qat)).unwrap().length, float);
         assert_eq!(MetricsFile::open(&path, Keep::Before(Phase::Float)).unwrap().length, HEADER.len() as u64);
+    }
+
+    #[test]
+    fn a_row_that_is_being_written_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        assert_eq!(read(&path).unwrap(), []);
+        std::fs::write(&path, format!("{HEADER}qat,1,2,train,0.5,50,1e-4,9\nqat,1,3,tr")).unwrap();
+        assert_eq!(read(&path).unwrap().len(), 1);
+        std::fs::write(&path, format!("{HEADER}qat,1,2,valid,0.5,50,1e-4,9\n")).unwrap();
+        assert!(matches!(read(&path), Err(TrainError::Malformed { .. })));
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! Progress on standard error, through Burn's renderer: phase, epoch, step, loss, accuracy, images per second, time left.
+//! Progress on standard error, through Burn's renderer: phase, epoch, step, loss, accuracy, images per second, time left for the
+//! epoch and for the whole run.
 //!
-//! On a terminal a bar that moves with each step and a line that stays for each epoch; elsewhere the epoch's lines and, every few
+//! On a terminal a bar for the epoch that moves with each step and a line that stays for each epoch; elsewhere the epoch's lines and, every few
 //! seconds, one for where training stands. Standard output is never touched: results go there.
 
 use crate::fit::{Phase, measure::Quantity};
@@ -38,6 +39,8 @@ pub(crate) struct Extent {
     pub(crate) total_steps: usize,
     pub(crate) steps_per_epoch: usize,
     pub(crate) batch_size: usize,
+    /// Steps of the phases that follow.
+    pub(crate) later_steps: usize,
 }
 
 /// Time between two lines when there is no terminal.
@@ -55,10 +58,9 @@ pub(crate) fn renderer(style: ProgressStyle, extent: Extent) -> Box<dyn MetricsR
 }
 
 fn bar(extent: Extent) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(extent.total_steps as u64), ProgressDrawTarget::stderr());
+    let bar = ProgressBar::with_draw_target(Some(extent.steps_per_epoch as u64), ProgressDrawTarget::stderr());
     let style = BarStyle::with_template("{prefix} [{bar:10}] {pos}/{len} {wide_msg}").expect("a valid template");
     bar.set_style(style.progress_chars("=> "));
-    bar.set_position(extent.step as u64);
     bar
 }
 
@@ -80,6 +82,13 @@ enum Part {
 struct Means {
     loss: f64,
     accuracy: f64,
+}
+
+/// How fast training is, and how long it still takes.
+struct Speed {
+    images_per_second: f64,
+    epoch: Duration,
+    run: Duration,
 }
 
 struct Progress {
@@ -139,34 +148,42 @@ impl Progress {
         }
     }
 
-    /// Images per second since the beginning, and the time left at that rate.
-    fn speed(&self) -> (f64, Duration) {
-        let elapsed = self.began.elapsed().as_secs_f64();
+    /// Images per second in this epoch, and the time left at that rate for the steps of the epoch; for the run at the rate since
+    /// the beginning, evaluations included. Later phases count as if their steps were as long as this one's.
+    fn speed(&self) -> Speed {
+        let seconds = self.epoch_began.elapsed().as_secs_f64();
+        let steps = (self.step - self.epoch_first_step) as f64;
+        let left = |seconds: f64, done: f64, steps: usize| {
+            Duration::try_from_secs_f64(seconds / done.max(1.0) * steps as f64).unwrap_or_default()
+        };
+        let epoch_end = (self.epoch() * self.extent.steps_per_epoch).min(self.extent.total_steps);
+        let run_steps = self.extent.total_steps.saturating_sub(self.step) + self.extent.later_steps;
         let done = (self.step - self.extent.step) as f64;
-        let per_step = elapsed / done.max(1.0);
-        let left = per_step * self.extent.total_steps.saturating_sub(self.step) as f64;
-        (done * self.extent.batch_size as f64 / elapsed.max(1e-9), Duration::try_from_secs_f64(left).unwrap_or_default())
+        Speed {
+            images_per_second: steps * self.extent.batch_size as f64 / seconds.max(1e-9),
+            epoch: left(seconds, steps, epoch_end.saturating_sub(self.step)),
+            run: left(self.began.elapsed().as_secs_f64(), done, run_steps),
+        }
     }
 
     fn show_step(&mut self) {
-        let (rate, left) = self.speed();
+        let speed = self.speed();
+        let (rate, left) = (speed.images_per_second, format!("{} epoch, {} run", clock(speed.epoch), clock(speed.run)));
         let (phase, epoch, epochs) = (self.extent.phase, self.epoch(), self.epochs());
         let Means { loss, accuracy } = self.last;
         match &mut self.surface {
             Surface::Bar(bar) => {
                 bar.set_prefix(format!("{phase} epoch {epoch}/{epochs}"));
-                bar.set_message(format!("loss {loss:.3} acc {accuracy:.1}% {rate:.0} img/s ETA {}", clock(left)));
-                bar.set_position(self.step as u64);
+                bar.set_message(format!("loss {loss:.3} acc {accuracy:.1}% {rate:.0} img/s ETA {left}"));
+                bar.set_position((self.step - (epoch - 1) * self.extent.steps_per_epoch) as u64);
             }
             Surface::Lines(out) if Instant::now() >= self.next_line => {
                 self.next_line = Instant::now() + INTERVAL;
                 // A closed standard error is no reason to stop training.
                 let _ = writeln!(
                     out,
-                    "{phase} epoch {epoch}/{epochs} step {}/{} loss {loss:.4} accuracy {accuracy:.1} % {rate:.0} img/s ETA {}",
-                    self.step,
-                    self.extent.total_steps,
-                    clock(left)
+                    "{phase} epoch {epoch}/{epochs} step {}/{} loss {loss:.4} accuracy {accuracy:.1} % {rate:.0} img/s ETA {left}",
+                    self.step, self.extent.total_steps,
                 );
             }
             Surface::Lines(_) | Surface::Nothing => {}
@@ -312,7 +329,7 @@ mod tests {
     #[test]
     fn lines_say_epoch_step_loss_accuracy_speed_and_time_left() {
         let page = Page::default();
-        let extent = Extent { phase: Phase::Qat, step: 3, total_steps: 8, steps_per_epoch: 4, batch_size: 10 };
+        let extent = Extent { phase: Phase::Qat, step: 3, total_steps: 8, steps_per_epoch: 4, batch_size: 10, later_steps: 0 };
         let mut progress = Progress::new(Surface::Lines(Box::new(page.clone())), extent);
         progress.start(2, 1, None, None);
         progress.start_split("train", 40);
@@ -336,9 +353,22 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2, "the second step comes too soon for a line of its own: {text}");
         assert!(lines[0].starts_with("qat epoch 1/2 step 4/8 loss 0.5000 accuracy 80.0 % "), "{text}");
-        assert!(lines[0].contains(" img/s ETA 0:00"), "{text}");
+        assert!(lines[0].ends_with(" img/s ETA 0:00 epoch, 0:00 run"), "{text}");
         let epoch = "qat epoch 1/2 loss 0.2500 accuracy 90.00 % | validation loss 0.7500 accuracy 70.00 % | ";
         assert!(lines[1].starts_with(epoch), "{text}");
+    }
+
+    #[test]
+    fn time_left_is_that_of_the_epoch_and_of_all_phases() {
+        let extent =
+            Extent { phase: Phase::Float, step: 0, total_steps: 20, steps_per_epoch: 10, batch_size: 8, later_steps: 30 };
+        let mut progress = Progress::new(Surface::Nothing, extent);
+        let ago = Instant::now().checked_sub(Duration::from_secs(20)).expect("a clock that is older than the test");
+        (progress.began, progress.epoch_began, progress.step) = (ago, ago, 5);
+        let speed = progress.speed();
+        // Four seconds a step; 5 steps to the end of the epoch, 15 to that of the phase, 45 to that of the run.
+        assert!((20..=21).contains(&speed.epoch.as_secs()) && (180..=183).contains(&speed.run.as_secs()));
+        assert!((1.9..=2.0).contains(&speed.images_per_second), "{}", speed.images_per_second);
     }
 
     #[test]

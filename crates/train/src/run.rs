@@ -3,21 +3,30 @@
 //! ```text
 //! run.toml              everything needed to repeat the run; written first, never changed
 //! metrics.csv           a row for each step and each evaluation
+//! ranges.csv            the range of each quantizer at each evaluation
+//! layers.csv            what is known of each layer
+//! tensorboard/          the same numbers as events
+//! report.html           the run on one page
 //! checkpoints/          the last two states from which training can continue
+//! best/                 the quantized model of the best epoch so far, while one is being looked for
 //! float.bpk             parameters after float training
 //! qat.bpk               parameters after quantization-aware training
 //! integer.safetensors   the integer model
-//! model.onnx            the integer model for other runtimes
+//! model.onnx            the integer model for other runtimes; model.tflite where that is the target
+//! source.*              a copy of the pretrained model, where there is one
 //! results.toml          the final numbers
+//! confusion.csv         which classes the final model takes for which
 //! run.lock              held by the process that trains here; empty
 //! ```
 //!
 //! Not here: training itself (see [`fit`](crate::fit::fit())), and the formats of the integer files.
 
 use crate::{
-    atomic::write_file,
+    atomic::{TEMPORARY, write_file},
     checkpoint::{self, Checkpoint},
+    data::DataConfig,
     error::TrainError,
+    report::Confusion,
     schedule::{Schedule, check_batch_size, check_seed},
 };
 use burn::{
@@ -25,6 +34,7 @@ use burn::{
     store::{ModuleRecord, RecordError},
     tensor::Bytes,
 };
+use qat::Scheme;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, File, TryLockError},
@@ -43,39 +53,70 @@ pub struct Manifest {
     pub format: u32,
     /// Version of the program that wrote it.
     pub version: String,
-    /// Name of the model in the zoo.
+    /// Name of the model in the zoo, or the file in the run directory that a graph was imported from.
     pub model: String,
+    /// The runtime that the integers are for, as `--target` takes it; that of the scheme where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// The dataset, as `qat train` takes it.
     pub dataset: String,
     /// Only so many images of each split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// The quantization scheme, as `--scheme` takes it.
-    pub scheme: String,
+    /// The quantization scheme: a short name, or all that a scheme file says.
+    pub scheme: Scheme,
     /// The device, as `--device` takes it.
     pub device: String,
     /// Seed of weights, order of images and random numbers, below 2^63.
     pub seed: u64,
     /// Images in a step, at least 1.
     pub batch_size: usize,
+    /// Where the float model comes from, unless it was trained in this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<Pretrained>,
+    /// Normalization, augmentation and worker threads.
+    #[serde(default)]
+    pub data: DataConfig,
     /// Epochs, calibration and learning rates.
     #[serde(default)]
     pub schedule: Schedule,
 }
 
+/// A float model that was trained elsewhere, as a copy in the run directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pretrained {
+    /// The copy, `source` with the extension of the original.
+    pub file: String,
+    /// Rules that give its tensors the network's names, as `--rename` takes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rename: Vec<String>,
+}
+
 impl Manifest {
     /// A manifest in this program's format and version; the fields that a user chooses are arguments.
-    pub fn new(model: &str, dataset: &str, scheme: &str, device: &str, seed: u64, batch_size: usize, schedule: Schedule) -> Self {
+    pub fn new(
+        model: &str,
+        dataset: &str,
+        scheme: Scheme,
+        device: &str,
+        seed: u64,
+        batch_size: usize,
+        schedule: Schedule,
+    ) -> Self {
         Self {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             model: model.into(),
+            target: None,
             dataset: dataset.into(),
             limit: None,
-            scheme: scheme.into(),
+            scheme,
             device: device.into(),
             seed,
             batch_size,
+            pretrained: None,
+            data: DataConfig::default(),
             schedule,
         }
     }
@@ -94,20 +135,17 @@ impl Manifest {
     /// Refuses to continue a run with other settings; `path` is the `run.toml` that holds `self`.
     fn must_equal(&self, now: &Self, path: &Path) -> Result<(), TrainError> {
         same("model", path, &self.model, &now.model)?;
+        same("target", path, &self.target, &now.target)?;
+        same("pretrained", path, &self.pretrained, &now.pretrained)?;
         same("dataset", path, &self.dataset, &now.dataset)?;
         same("limit", path, &self.limit, &now.limit)?;
         same("scheme", path, &self.scheme, &now.scheme)?;
         same("device", path, &self.device, &now.device)?;
         same("seed", path, &self.seed, &now.seed)?;
         same("batch_size", path, &self.batch_size, &now.batch_size)?;
-        let (was, is) = (&self.schedule, &now.schedule);
-        same("float_epochs", path, &was.float_epochs, &is.float_epochs)?;
-        same("float_learning_rate", path, &was.float_learning_rate, &is.float_learning_rate)?;
-        same("calibration_samples", path, &was.calibration_samples, &is.calibration_samples)?;
-        same("qat_epochs", path, &was.qat_epochs, &is.qat_epochs)?;
-        same("qat_learning_rate", path, &was.qat_learning_rate, &is.qat_learning_rate)?;
-        same("warmup_steps", path, &was.warmup_steps, &is.warmup_steps)?;
-        same("freeze_batch_norm_after", path, &was.freeze_batch_norm_after, &is.freeze_batch_norm_after)
+        same("data.normalize", path, &self.data.normalize, &now.data.normalize)?;
+        same("data.augment", path, &self.data.augment, &now.data.augment)?;
+        self.schedule.must_equal(&now.schedule, path)
     }
 }
 
@@ -131,6 +169,19 @@ pub struct Results {
     pub float_bytes: Option<u64>,
     /// Size of the integer parameters.
     pub integer_bytes: Option<u64>,
+}
+
+impl Results {
+    /// Name, accuracy in percent and bytes of each model that was measured, from float to integers.
+    pub fn table(&self) -> Vec<(&'static str, f64, Option<u64>)> {
+        let rows = [
+            ("float", self.float_accuracy, self.float_bytes),
+            ("PTQ", self.ptq_accuracy, self.integer_bytes),
+            ("QAT", self.fake_quant_accuracy, self.integer_bytes),
+            ("integer", self.integer_accuracy, self.integer_bytes),
+        ];
+        rows.into_iter().filter_map(|(name, accuracy, bytes)| Some((name, accuracy?, bytes))).collect()
+    }
 }
 
 /// A run directory, opened.
@@ -157,7 +208,13 @@ impl RunDirectory {
         }
         match fs::read_dir(&path) {
             Ok(mut entries) => {
-                if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "run.lock")) {
+                // What a process leaves that ends between the folder and its run.toml is no run yet.
+                let is_ours = |entry: &fs::DirEntry| {
+                    let name = entry.file_name();
+                    let empty = || fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_none());
+                    name == "run.lock" || (name == "checkpoints" && empty()) || name.to_string_lossy().starts_with(TEMPORARY)
+                };
+                if entries.any(|entry| entry.is_ok_and(|entry| !is_ours(&entry))) {
                     return Err(TrainError::RunExists { path, found: "other files" });
                 }
             }
@@ -168,6 +225,7 @@ impl RunDirectory {
             Err(error) => return Err(io(error)),
         }
         let lock = lock(&path)?;
+        clean(&path)?;
         fs::create_dir_all(path.join("checkpoints")).map_err(io)?;
         write_toml("write run.toml", &path.join("run.toml"), &manifest)?;
         Ok(Self { path, manifest, _lock: Some(lock) })
@@ -209,8 +267,17 @@ impl RunDirectory {
             path: checkpoints.clone(),
             source,
         })?;
+        clean(&run.path)?;
         checkpoint::clean(&checkpoints)?;
+        if run.best().exists() {
+            checkpoint::clean(&run.best())?;
+        }
         Ok(run)
+    }
+
+    /// The same run, to read from.
+    pub(crate) fn reader(&self) -> Self {
+        Self { path: self.path.clone(), manifest: self.manifest.clone(), _lock: None }
     }
 
     /// The folder.
@@ -245,9 +312,39 @@ impl RunDirectory {
         self.path.join("checkpoints")
     }
 
+    /// `best/`.
+    pub fn best(&self) -> PathBuf {
+        self.path.join("best")
+    }
+
     /// `metrics.csv`.
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.csv")
+    }
+
+    /// `ranges.csv`.
+    pub fn ranges(&self) -> PathBuf {
+        self.path.join("ranges.csv")
+    }
+
+    /// `layers.csv`.
+    pub fn layers(&self) -> PathBuf {
+        self.path.join("layers.csv")
+    }
+
+    /// `confusion.csv`.
+    pub fn confusion(&self) -> PathBuf {
+        self.path.join("confusion.csv")
+    }
+
+    /// `report.html`.
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
+    /// `tensorboard/`.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
     }
 
     /// `float.bpk`.
@@ -270,6 +367,28 @@ impl RunDirectory {
         self.path.join("model.onnx")
     }
 
+    /// `model.tflite`.
+    pub fn tflite_model(&self) -> PathBuf {
+        self.path.join("model.tflite")
+    }
+
+    /// The copy of the file that the float model comes from; `None` where it was trained in this run.
+    pub fn source(&self) -> Option<PathBuf> {
+        self.manifest.pretrained.as_ref().map(|pretrained| self.path.join(&pretrained.file))
+    }
+
+    /// Puts a copy of `file` where [`source`](Self::source) says.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Io`].
+    pub fn keep_source(&self, file: &Path) -> Result<(), TrainError> {
+        const ACTION: &str = "copy the pretrained model";
+        let Some(copy) = self.source() else { return Ok(()) };
+        let bytes = fs::read(file).map_err(|source| TrainError::Io { action: ACTION, path: file.into(), source })?;
+        write_file(ACTION, &copy, &bytes)
+    }
+
     /// `results.toml`.
     pub fn results_file(&self) -> PathBuf {
         self.path.join("results.toml")
@@ -283,6 +402,15 @@ impl RunDirectory {
     pub fn results(&self) -> Result<Option<Results>, TrainError> {
         let path = self.results_file();
         if path.exists() { read_toml(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// Writes which classes the final model takes for which.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Io`]; the counts that were there before are then untouched.
+    pub fn write_confusion(&self, confusion: &Confusion) -> Result<(), TrainError> {
+        confusion.write(&self.confusion())
     }
 
     /// Writes the final numbers.
@@ -338,7 +466,7 @@ pub(crate) fn same<T: PartialEq + std::fmt::Debug>(field: &'static str, path: &P
         return Ok(());
     }
     let (expected, found) = (format!("{was:?}"), format!("{is:?}"));
-    Err(TrainError::Changed { field, path: path.into(), expected, found })
+    Err(TrainError::Changed { field: field.into(), path: path.into(), expected, found })
 }
 
 /// Takes the run for this process; the lock ends with it, however it ends.
@@ -353,13 +481,25 @@ fn lock(path: &Path) -> Result<File, TrainError> {
     }
 }
 
-fn write_toml(action: &'static str, path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
+/// Removes the files in the run's folder that a process began and did not finish.
+fn clean(path: &Path) -> Result<(), TrainError> {
+    let io = |source| TrainError::Io { action: "clean run", path: path.into(), source };
+    for entry in fs::read_dir(path).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) && entry.path().is_file() {
+            fs::remove_file(entry.path()).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn write_toml(action: &'static str, path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
     let text =
         toml::to_string(value).map_err(|error| TrainError::Io { action, path: path.into(), source: io::Error::other(error) })?;
     write_file(action, path, text.as_bytes())
 }
 
-fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
+pub(crate) fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
     let text = fs::read_to_string(path).map_err(|source| TrainError::Io { action: "read", path: path.into(), source })?;
     toml::from_str(&text).map_err(|error| TrainError::Malformed {
         path: path.into(),

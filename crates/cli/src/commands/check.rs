@@ -2,7 +2,7 @@
 
 use qat_export::{CheckError, check, check_integers};
 
-use crate::args::{Check, Global};
+use crate::args::{Check, Global, SchemeArg};
 use crate::error::CliError;
 use crate::model::{Prepared, Source};
 use crate::output::Report;
@@ -11,7 +11,8 @@ use crate::output::Report;
 pub fn run(args: &Check, global: &Global) -> Result<(), CliError> {
     let source = Source::open(&args.model)?;
     let device = global.device.unwrap_or_default().init()?;
-    let obstacles = match source.prepared(args.scheme, &device)? {
+    let scheme = args.scheme.as_ref().map(SchemeArg::load).transpose()?;
+    let obstacles = match source.prepared(scheme, &device)? {
         Prepared::Quantizers(model) => check(&model, args.target),
         Prepared::Integers(model) => check_integers(&model, args.target),
     };

@@ -3,17 +3,17 @@
 use std::num::NonZeroUsize;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use qat::analysis::{LayerCost, layer_costs, layer_sqnr, sensitivity};
-use qat::{Mode, QParams, QatModel};
+use qat::QatModel;
+use qat::analysis::{LayerCost, LayerGrid, layer_sqnr, sensitivity};
 use qat_export::write_atomically;
 use qat_train::data::{ImageSet, Split};
+use qat_train::report::{self, LAYER_HEADINGS, LayerRow, Page, layer_rows};
 use qat_train::{Classifier, RunDirectory};
 use serde_json::{Value, json};
 
 use super::images;
 use crate::args::{Global, Inspect, ModelArgs};
 use crate::error::CliError;
-use crate::html;
 use crate::model::{self, Source};
 use crate::output::{Report, thousands};
 
@@ -21,13 +21,6 @@ use crate::output::{Report, thousands};
 const SAMPLES: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// Images that a device computes at a time.
 const BATCH: usize = 64;
-
-/// The grid of a layer's output.
-struct Grid {
-    qparams: QParams,
-    /// Whether it is that of the layer's input.
-    shared: bool,
-}
 
 /// Noise of a layer, in decibels.
 struct Noise {
@@ -37,13 +30,9 @@ struct Noise {
     alone: Option<f64>,
 }
 
-/// What is known of the input (without cost) or of one layer.
+/// What is known of the input or of one layer.
 struct Row {
-    name: String,
-    op: String,
-    output_shape: Vec<usize>,
-    cost: Option<LayerCost>,
-    grid: Option<Grid>,
+    layer: LayerRow,
     noise: Option<Noise>,
 }
 
@@ -61,7 +50,7 @@ pub fn run(args: &Inspect, global: &Global) -> Result<(), CliError> {
     };
     let device = global.device.unwrap_or_default().init()?;
     let (model, calibrated) = quantized(run, &device)?;
-    let mut rows = rows(&model, calibrated);
+    let mut rows: Vec<Row> = layer_rows(&model, calibrated).into_iter().map(|layer| Row { layer, noise: None }).collect();
     let mut samples = None;
     if let Some(spec) = &args.data {
         if !calibrated {
@@ -73,7 +62,7 @@ pub fn run(args: &Inspect, global: &Global) -> Result<(), CliError> {
                 hint: Some("continue the run without --float-only"),
             });
         }
-        let shape = rows[0].output_shape.clone();
+        let shape = rows[0].layer.output_shape.clone();
         let topology = model.topology();
         let classes = topology.values[topology.output.0].sample_shape().iter().product();
         let set = images(spec, Split::Test, args.limit.or(Some(SAMPLES)), &run.manifest().model, &shape, classes)?;
@@ -105,10 +94,10 @@ pub fn run(args: &Inspect, global: &Global) -> Result<(), CliError> {
         let notes: Vec<&str> = std::iter::once(summary.as_str()).chain(note.as_deref()).collect();
         let bars: Vec<(String, f64)> = rows
             .iter()
-            .filter_map(|row| Some((row.name.clone(), row.noise.as_ref()?.alone?)))
+            .filter_map(|row| Some((row.layer.name.clone(), row.noise.as_ref()?.alone?)))
             .filter(|(_, decibels)| decibels.is_finite())
             .collect();
-        write_atomically(path, html::page(&title, &notes, &table, &bars).as_bytes())?;
+        write_atomically(path, page(&title, &notes, &table, &bars).as_bytes())?;
         report.line(&format!("page in {}", path.display()))?;
         report.set("out", path.display().to_string());
         report.set("files", vec![path.display().to_string()]);
@@ -134,38 +123,22 @@ fn quantized(run: &RunDirectory, device: &Device) -> Result<(QatModel, bool), Cl
     }
     let net = model::float(run, device)?;
     let [c, h, w] = net.model().input_shape();
-    let scheme = model::scheme(&run.manifest().scheme, run.path())?.config();
+    let scheme = run.manifest().scheme.config();
     Ok((QatModel::prepare(&net, [1, c, h, w], &scheme, Classifier::logits)?, false))
 }
 
-fn rows(model: &QatModel, calibrated: bool) -> Vec<Row> {
-    let topology = model.topology();
-    let mut grids: Vec<Option<QParams>> = vec![None; topology.values.len()];
-    grids[topology.input.0] = (calibrated && model.input.mode() == Mode::Quantize).then(|| model.input.qparams());
-    let mut rows = vec![Row {
-        name: "input".into(),
-        op: String::new(),
-        output_shape: topology.values[topology.input.0].sample_shape(),
-        cost: None,
-        grid: grids[topology.input.0].map(|qparams| Grid { qparams, shared: false }),
-        noise: None,
-    }];
-    for (step, layer) in model.steps() {
-        let own = layer.output().filter(|_| calibrated).map(|quantizer| quantizer.qparams());
-        grids[step.output.0] = own.or_else(|| step.inputs.first().and_then(|input| grids[input.0]));
+/// The table on a page; `bars` are layers and decibels.
+fn page(title: &str, notes: &[&str], table: &[Vec<String>], bars: &[(String, f64)]) -> String {
+    let mut page = Page::new(title);
+    for note in notes {
+        page.note(note);
     }
-    for (index, (layer, cost)) in model.layers.iter().zip(layer_costs(model)).enumerate() {
-        let qparams = grids[model.first_step(index).output.0];
-        rows.push(Row {
-            name: cost.name.clone(),
-            op: cost.op.clone(),
-            output_shape: cost.output_shape.clone(),
-            grid: qparams.map(|qparams| Grid { qparams, shared: layer.output().is_none() }),
-            cost: Some(cost),
-            noise: None,
-        });
+    page.layer_table(table);
+    if !bars.is_empty() {
+        page.heading("SQNR of the model's output with one layer alone quantized, dB");
+        page.figures(&[report::bars(bars)]);
     }
-    rows
+    page.finish()
 }
 
 fn batches(set: &ImageSet, device: &Device) -> Vec<Tensor<4>> {
@@ -177,7 +150,7 @@ fn batches(set: &ImageSet, device: &Device) -> Vec<Tensor<4>> {
 }
 
 fn total(rows: &[Row], part: impl Fn(&LayerCost) -> u64) -> u64 {
-    rows.iter().filter_map(|row| row.cost.as_ref()).map(part).sum()
+    rows.iter().filter_map(|row| row.layer.cost.as_ref()).map(part).sum()
 }
 
 fn summary(rows: &[Row]) -> String {
@@ -194,59 +167,23 @@ fn summary(rows: &[Row]) -> String {
 
 /// The rows as text, with a heading; columns that nothing fills are left out.
 fn table(rows: &[Row]) -> Vec<Vec<String>> {
-    let heading = [
-        "layer",
-        "op",
-        "output",
-        "params",
-        "bits",
-        "min",
-        "max",
-        "scale",
-        "zero point",
-        "MACs",
-        "BOPs",
-        "bytes",
-        "SQNR",
-        "alone",
-    ];
-    let mut table = vec![heading.map(str::to_owned).to_vec()];
-    for row in rows {
-        let cost = |part: fn(&LayerCost) -> u64| {
-            row.cost.as_ref().map(part).filter(|value| *value > 0).map_or_else(String::new, thousands)
-        };
-        let grid = |text: &dyn Fn(&QParams) -> String| match &row.grid {
-            None => String::new(),
-            Some(grid) if grid.shared => "\"".into(),
-            Some(grid) => text(&grid.qparams),
-        };
+    let heading: Vec<String> = LAYER_HEADINGS.iter().chain(&["SQNR", "alone"]).map(|text| (*text).to_owned()).collect();
+    let columns = heading.len();
+    let mut table = vec![heading];
+    for Row { layer, noise } in rows {
         let decibels = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.1}"));
-        table.push(vec![
-            row.name.clone(),
-            row.op.clone(),
-            row.output_shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("x"),
-            cost(|cost| cost.parameters),
-            row.cost.as_ref().and_then(|cost| cost.weight_bits).map_or_else(String::new, |bits| bits.to_string()),
-            grid(&|qparams| format!("{:.4}", qparams.real_range().0)),
-            grid(&|qparams| format!("{:.4}", qparams.real_range().1)),
-            grid(&|qparams| format!("{:.6}", qparams.scale)),
-            grid(&|qparams| qparams.zero_point.to_string()),
-            cost(|cost| cost.macs),
-            cost(|cost| cost.bops),
-            cost(|cost| cost.integer_bytes),
-            decibels(row.noise.as_ref().map(|noise| noise.sqnr)),
-            decibels(row.noise.as_ref().and_then(|noise| noise.alone)),
-        ]);
+        let noise = [noise.as_ref().map(|noise| noise.sqnr), noise.as_ref().and_then(|noise| noise.alone)];
+        table.push(layer.cells().into_iter().chain(noise.map(decibels)).collect());
     }
-    let filled: Vec<bool> = (0..heading.len()).map(|column| table[1..].iter().any(|row| !row[column].is_empty())).collect();
+    let filled: Vec<bool> = (0..columns).map(|column| table[1..].iter().any(|row| !row[column].is_empty())).collect();
     let keep = |row: Vec<String>| row.into_iter().zip(&filled).filter(|(_, filled)| **filled).map(|(cell, _)| cell).collect();
     table.into_iter().map(keep).collect()
 }
 
-fn to_json(row: &Row) -> Value {
-    let mut value = json!({ "name": row.name, "op": row.op, "output_shape": row.output_shape });
+fn to_json(Row { layer, noise }: &Row) -> Value {
+    let mut value = json!({ "name": layer.name, "op": layer.op, "output_shape": layer.output_shape });
     let object = value.as_object_mut().expect("an object was made");
-    if let Some(cost) = &row.cost {
+    if let Some(cost) = &layer.cost {
         object.insert("parameters".into(), cost.parameters.into());
         object.insert("weight_bits".into(), cost.weight_bits.into());
         object.insert("macs".into(), cost.macs.into());
@@ -254,7 +191,7 @@ fn to_json(row: &Row) -> Value {
         object.insert("float_bytes".into(), cost.float_bytes.into());
         object.insert("integer_bytes".into(), cost.integer_bytes.into());
     }
-    if let Some(Grid { qparams, shared }) = &row.grid {
+    if let Some(LayerGrid { qparams, shared }) = &layer.grid {
         let (min, max) = qparams.real_range();
         object.insert("range_min".into(), min.into());
         object.insert("range_max".into(), max.into());
@@ -263,7 +200,7 @@ fn to_json(row: &Row) -> Value {
         object.insert("bits".into(), qparams.format.bits().into());
         object.insert("shares_input_grid".into(), (*shared).into());
     }
-    if let Some(Noise { sqnr, alone }) = &row.noise {
+    if let Some(Noise { sqnr, alone }) = noise {
         object.insert("sqnr".into(), (*sqnr).into());
         object.insert("sensitivity".into(), (*alone).into());
     }

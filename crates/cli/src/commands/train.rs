@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use burn::train::Interrupter;
 use qat::DeviceName;
 use qat::analysis::layer_costs;
@@ -14,8 +14,9 @@ use qat_export::verify::{Parity, accuracy, integer_codes, parameter_bytes, real_
 use qat_export::{OnnxOptions, Target, check, convert, write_onnx, write_safetensors};
 use qat_train::data::{ImageSet, Split};
 use qat_train::recipe::{self, Goal, Setting, Trained};
+use qat_train::report::{Confusion, write_report};
 use qat_train::zoo::ZooNet;
-use qat_train::{FitData, Manifest, Results, RunDirectory};
+use qat_train::{Classifier, FitData, Manifest, Results, RunDirectory};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
@@ -51,7 +52,7 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
     }
     let goal = if args.float_only { Goal::Float } else { Goal::Quantized };
     let net = zoo.init(&device, manifest.seed);
-    let scheme = model::scheme(&manifest.scheme, &args.out)?.config();
+    let scheme = manifest.scheme.config();
     let target = Target::natural(&scheme);
     let prepared = recipe::prepare(&net, data.train.shape, &scheme)?;
     if goal == Goal::Quantized
@@ -76,7 +77,7 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
         run.path().display()
     ));
 
-    let setting = Setting { run: &run, device: &device, style: global.progress(), interrupter: &interrupter };
+    let setting = Setting { run: &run, device: &device, style: global.progress(), interrupter: &interrupter, judge: None };
     let Some(trained) = recipe::train(net, &scheme, &data, goal, &setting)? else {
         return Err(CliError::Interrupted { path: run.path().to_owned(), resume: resume_command(args, &manifest) });
     };
@@ -108,63 +109,57 @@ fn report(
         float_bytes: Some(float_bytes),
         ..Results::default()
     };
-    let row = |name: &str, accuracy: f64, bytes: u64| vec![name.into(), percent(accuracy), thousands(bytes)];
-    let mut table = vec![vec![String::new(), "accuracy".into(), "bytes".into()], row("float", share(trained.float), float_bytes)];
-    if let Some(quantized) = &trained.quantized {
+    let samples = test.to_f32();
+    let scores = |forward: &dyn Fn(Tensor<4>) -> Tensor<2>| {
+        real_outputs(forward, &samples, test.shape, device)
+            .map_err(|source| CliError::Execution { place: "the final measurement", source })
+    };
+    let mut parity_line = None;
+    let confusion = if let Some(quantized) = &trained.quantized {
         let integers = convert(&quantized.model, target)?;
-        let samples = test.to_f32();
         let codes = integer_codes(&integers, &integers.quantize_input(&samples))?;
-        let scores = real_outputs(|images| quantized.model.forward(images), &samples, test.shape, device)
-            .map_err(|source| CliError::Execution { place: "comparison with the integers", source })?;
-        let parity = Parity::of(&integers, &codes, &scores);
+        let parity = Parity::of(&integers, &codes, &scores(&|images| quantized.model.forward(images))?);
         let classes = integers.output_info().elements().unwrap_or(1);
-        let integer_accuracy = accuracy(&top1(&codes.to_i32s(), classes), &test.labels);
+        let named = top1(&codes.to_i32s(), classes);
         write_safetensors(&integers, &run.integer_model())?;
         files.extend([run.qat_model(), run.integer_model()]);
         if target == Target::Onnx {
             write_onnx(&integers, &OnnxOptions::default(), &run.onnx_model())?;
             files.push(run.onnx_model());
         }
-
-        let integer_bytes = parameter_bytes(&integers);
-        let (ptq, qat) = (share(quantized.ptq), share(quantized.qat));
-        table.push(row("PTQ", ptq, integer_bytes));
-        table.push(row("QAT", qat, integer_bytes));
-        table.push(row("integer", integer_accuracy, integer_bytes));
-        report.table(&table)?;
-        report.line(&format!(
+        results.ptq_accuracy = Some(share(quantized.ptq));
+        results.fake_quant_accuracy = Some(share(quantized.qat));
+        results.integer_accuracy = Some(accuracy(&named, &test.labels));
+        results.agreement = Some(parity.agreement());
+        results.integer_bytes = Some(parameter_bytes(&integers));
+        report.set("differing_codes", parity.differing_codes);
+        report.set("largest_difference", parity.largest_difference);
+        report.set("contract", model::contract(&integers));
+        parity_line = Some(format!(
             "QAT and integers name one class on {} of {} images; {} of {} output codes differ, by at most {}",
             percent(parity.agreement()),
             thousands(parity.samples as u64),
             parity.differing_codes,
             thousands(parity.codes as u64),
             parity.largest_difference
-        ))?;
-        results.ptq_accuracy = Some(ptq);
-        results.fake_quant_accuracy = Some(qat);
-        results.integer_accuracy = Some(integer_accuracy);
-        results.agreement = Some(parity.agreement());
-        results.integer_bytes = Some(integer_bytes);
-        report.set("ptq_accuracy", ptq);
-        report.set("fake_quant_accuracy", qat);
-        report.set("integer_accuracy", integer_accuracy);
-        report.set("agreement", parity.agreement());
-        report.set("differing_codes", parity.differing_codes);
-        report.set("largest_difference", parity.largest_difference);
-        report.set("integer_bytes", integer_bytes);
-        report.set("contract", model::contract(&integers));
+        ));
+        Confusion::of("integer", test.class_names.clone(), &test.labels, &named)
     } else {
-        report.table(&table)?;
-    }
+        let named = top1(&scores(&|images| trained.model.logits(images))?, trained.model.model().classes());
+        Confusion::of("float", test.class_names.clone(), &test.labels, &named)
+    };
     run.write_results(&results)?;
-    files.push(run.results_file());
-    report.line(&format!("run in {}", run.path().display()))?;
+    run.write_confusion(&confusion)?;
+    write_report(run)?;
+    files.extend([run.results_file(), run.confusion(), run.report()]);
+    report.results(&results)?;
+    if let Some(line) = parity_line {
+        report.line(&line)?;
+    }
+    report.line(&format!("run in {}, its page {}", run.path().display(), run.report().display()))?;
 
     report.set("model", run.manifest().model.as_str());
     report.set("dataset", run.manifest().dataset.as_str());
-    report.set("samples", test.len());
-    report.set("float_accuracy", share(trained.float));
-    report.set("float_bytes", float_bytes);
     report.set("out", run.path().display().to_string());
     let paths = |files: &[PathBuf]| files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>();
     report.set("files", paths(&files));

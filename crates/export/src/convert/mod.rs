@@ -3,7 +3,9 @@
 //! Batch norm is folded by its running statistics (Q12, Q14), weights become codes on their own grids (Q4, Q5), biases integers on the
 //! accumulator's grid (Q11), constants and embeddings codes on theirs, functions tables for the target's rules. The scales are
 //! computed as in training, in f32 and in the same order, so the integers are those that training saw. Each application of a
-//! layer is a node; what the target's rules lack is expressed by what they have (see `lower`). The result is validated, which includes the proof that no accumulator overflows.
+//! layer is a node. Codes of fewer than 8 bits are int8 codes that stay in their range: by the clamp of the operation that emits them, or
+//! by a clamp behind it where it has none (Q70). What the target's rules lack is expressed by what they have (see `lower`). The result is
+//! validated, which includes the proof that no accumulator overflows.
 
 mod error;
 mod weights;
@@ -12,7 +14,7 @@ use qat::graph::{Dim, ValueId};
 use qat::nn::{
     Function, QuantAdaptiveAvgPool2d, QuantConstant, QuantConv2d, QuantConvTranspose2d, QuantEmbedding, QuantLinear, SliceRange,
 };
-use qat::{FakeQuantize, Mode, QParams, QatLayer, QatModel, RangeSource, Step, quantize};
+use qat::{CodeRange, FakeQuantize, IntegerFormat, Mode, QParams, QatLayer, QatModel, RangeSource, Step, quantize};
 use qat_runtime as runtime;
 use qat_runtime::{CodeType, Codes, IntegerModel, Op, Rules, ValueInfo, softmax_table, unary_table};
 
@@ -44,6 +46,7 @@ pub(crate) fn attempt(model: &QatModel, target: Target) -> (IntegerModel, Vec<Co
     let mut converter = Converter {
         model,
         rules: target.rules(),
+        formats: model.activation_formats(),
         code_type: if model.input.qparams().format.bits() > 8 { CodeType::Int16 } else { CodeType::Int8 },
         values: Vec::new(),
         nodes: Vec::new(),
@@ -101,7 +104,9 @@ fn refusal(model: &IntegerModel, node: &runtime::Node) -> Option<runtime::ModelE
 struct Converter<'a> {
     model: &'a QatModel,
     rules: Rules,
-    /// Codes of activations.
+    /// For each activation of the model its codes.
+    formats: Vec<IntegerFormat>,
+    /// What activations are stored as.
     code_type: CodeType,
     values: Vec<ValueInfo>,
     nodes: Vec<runtime::Node>,
@@ -117,8 +122,23 @@ impl Converter<'_> {
             true => (CodeType::Int32, runtime::QParams { scale: 1.0, zero_point: 0 }),
             false => (self.code_type, self.noted(grid("input", &self.model.input))),
         };
-        let info = ValueInfo { name: "input".into(), shape: self.shape("input", topology.input), code_type, qparams };
+        let info =
+            ValueInfo { name: topology.names.input.clone(), shape: self.shape("input", topology.input), code_type, qparams };
         self.define(topology.input, info);
+        if code_type != CodeType::Int32 {
+            self.confine(topology.input, "input.clamped");
+        }
+    }
+
+    /// Puts a clamp behind an activation whose operation emits codes beyond the activation's format; `name` is that of the result.
+    fn confine(&mut self, value: ValueId, name: &str) {
+        let id = self.id(value);
+        let range = codes(self.formats[value.0], self.code_type);
+        if range != runtime::Clamp::full(self.code_type) {
+            let info = ValueInfo { name: name.into(), ..self.values[id.0].clone() };
+            let output = self.define(value, info);
+            self.nodes.push(runtime::Node { op: Op::Clamp(range), inputs: vec![id], output });
+        }
     }
 
     /// The result, or a stand-in for it with which the conversion can go on to find other obstacles.
@@ -133,12 +153,12 @@ impl Converter<'_> {
         let qparams = self.output_grid(step, layer);
         let qparams = self.noted(qparams);
         let shape = self.shape(&step.name, step.output);
-        let mut y = ValueInfo { name: format!("{}.output", step.name), shape, code_type: self.code_type, qparams };
+        let mut y = ValueInfo { name: self.value_name(step), shape, code_type: self.code_type, qparams };
         if let QatLayer::Embedding(_) = layer {
             y.code_type = CodeType::Int8;
         }
         let inputs = match layer {
-            QatLayer::Concat(_) => self.on_grid(step, qparams),
+            QatLayer::Concat(_) => self.on_grid(step, qparams, codes(self.formats[step.output.0], self.code_type)),
             _ => step.inputs.iter().map(|value| self.id(*value)).collect(),
         };
         match self.op(step, layer, &inputs, &y) {
@@ -151,6 +171,16 @@ impl Converter<'_> {
                 self.define(step.output, y);
             }
         }
+        if emits_all_codes(layer) {
+            // The operation's own result takes another name, and the activation keeps the one that others know it by.
+            let unclamped = self.id(step.output);
+            let before = self.nodes.len();
+            let name = self.values[unclamped.0].name.clone();
+            self.confine(step.output, &name);
+            if self.nodes.len() > before {
+                self.values[unclamped.0].name = format!("{}.unclamped", step.name);
+            }
+        }
         // Rows of a table have 8 bits; the same codes in 16 bits mean the same.
         if matches!(layer, QatLayer::Embedding(_)) && self.code_type == CodeType::Int16 {
             let narrow = self.id(step.output);
@@ -160,6 +190,12 @@ impl Converter<'_> {
             let output = self.define(step.output, wide);
             self.nodes.push(runtime::Node { op: Op::Requantize, inputs: vec![narrow], output });
         }
+    }
+
+    /// The name of a step's output: that of the model's output where it is that.
+    fn value_name(&self, step: &Step) -> String {
+        let topology = self.model.topology();
+        if step.output == topology.output { topology.names.output.clone() } else { format!("{}.output", step.name) }
     }
 
     /// Meaning of the codes of a step's output.
@@ -193,7 +229,8 @@ impl Converter<'_> {
     }
 
     fn op(&self, step: &Step, layer: &QatLayer, inputs: &[runtime::ValueId], y: &ValueInfo) -> Result<Op, ConvertError> {
-        let clamp = clamp(layer.clamp(), y);
+        let format = self.formats[step.output.0];
+        let clamp = clamp(layer.clamp(), y, format);
         let x = inputs.first().map_or(y, |input| &self.values[input.0]);
         Ok(match layer {
             QatLayer::Conv2d(conv) => Op::Conv2d(self.conv2d(step, conv, x, clamp)?),
@@ -238,7 +275,8 @@ impl Converter<'_> {
                     .ok_or_else(|| self.unsupported(step, "a softmax that the target has", self.found("softmax")))?;
                 Op::Softmax(runtime::Softmax { table })
             }
-            QatLayer::Clamp(bounds) => Op::Clamp(self::clamp(bounds.bounds(), y)),
+            QatLayer::Clamp(bounds) => Op::Clamp(self::clamp(bounds.bounds(), y, format)),
+            QatLayer::Requantize(_) => Op::Requantize,
             QatLayer::Reshape(_) => Op::Reshape,
             QatLayer::Transpose(transpose) => match transpose.permutation() {
                 [0, rest @ ..] => Op::Transpose(runtime::Transpose { permutation: rest.iter().map(|axis| axis - 1).collect() }),
@@ -260,8 +298,8 @@ impl Converter<'_> {
         })
     }
 
-    /// The parts of a concatenation on its grid, those that have another one requantized.
-    fn on_grid(&mut self, step: &Step, qparams: runtime::QParams) -> Vec<runtime::ValueId> {
+    /// The parts of a concatenation on its grid and within its codes, those that have another grid requantized.
+    fn on_grid(&mut self, step: &Step, qparams: runtime::QParams, range: runtime::Clamp) -> Vec<runtime::ValueId> {
         let mut converted: Vec<(ValueId, runtime::ValueId)> = Vec::new();
         for (index, value) in step.inputs.iter().enumerate() {
             if converted.iter().any(|(part, _)| part == value) {
@@ -274,6 +312,14 @@ impl Converter<'_> {
                 let output = runtime::ValueId(self.values.len() - 1);
                 self.nodes.push(runtime::Node { op: Op::Requantize, inputs: vec![id], output });
                 id = output;
+                if range != runtime::Clamp::full(self.code_type) {
+                    let info = self.values[id.0].clone();
+                    self.values[id.0].name = format!("{}.unclamped", info.name);
+                    self.values.push(info);
+                    let output = runtime::ValueId(self.values.len() - 1);
+                    self.nodes.push(runtime::Node { op: Op::Clamp(range), inputs: vec![id], output });
+                    id = output;
+                }
             }
             converted.push((*value, id));
         }
@@ -291,7 +337,7 @@ impl Converter<'_> {
         let (weight, bias) = conv.folded();
         let [c_out, c_in_per_group, k_h, k_w] = weight.dims();
         let config = conv.config();
-        let rows = Rows::new(&step.name, weight, c_in_per_group * k_h * k_w, config.weight, config.granularity)?;
+        let rows = Rows::new(&step.name, weight, c_in_per_group * k_h * k_w, &conv.quantizer, conv.folded_steps())?;
         Ok(runtime::Conv2d {
             name: self.layer_name(step),
             weights: rows.weights(&step.name, bias, x.qparams.scale, x.code_type)?,
@@ -318,7 +364,7 @@ impl Converter<'_> {
         let config = conv.config();
         let options = &config.options;
         let [vertical, horizontal] = options.padding;
-        let rows = Rows::new(&step.name, rows, c_in_per_group * k_h * k_w, config.weight, config.granularity)?;
+        let rows = Rows::new(&step.name, rows, c_in_per_group * k_h * k_w, &conv.quantizer, conv.folded_steps())?;
         Ok(runtime::ConvTranspose2d {
             name: self.layer_name(step),
             weights: rows.weights(&step.name, bias, x.qparams.scale, x.code_type)?,
@@ -342,9 +388,8 @@ impl Converter<'_> {
         clamp: runtime::Clamp,
     ) -> Result<runtime::Linear, ConvertError> {
         let [d_input, d_output] = linear.weight.val().dims();
-        let config = linear.config();
         let weight = linear.weight.val().swap_dims(0, 1);
-        let rows = Rows::new(&step.name, weight, d_input, config.weight, config.granularity)?;
+        let rows = Rows::new(&step.name, weight, d_input, &linear.quantizer, linear.folded_steps())?;
         let bias = linear.bias.as_ref().map(|bias| bias.val());
         Ok(runtime::Linear {
             name: self.layer_name(step),
@@ -451,15 +496,53 @@ fn grid(layer: &str, quantizer: &FakeQuantize) -> Result<runtime::QParams, Conve
     Ok(runtime::QParams { scale, zero_point })
 }
 
-/// Codes of an output with real bounds (Q61).
-fn clamp(bounds: qat::Clamp, y: &ValueInfo) -> runtime::Clamp {
-    let full = runtime::Clamp::full(y.code_type);
-    let format = if y.code_type == CodeType::Int16 { qat::IntegerFormat::INT16 } else { qat::IntegerFormat::INT8 };
+/// The codes that activations of a format may have, among those that they are stored as (Q70).
+fn codes(format: IntegerFormat, code_type: CodeType) -> runtime::Clamp {
+    if format.bits() >= 8 {
+        return runtime::Clamp::full(code_type);
+    }
+    let format = format.with_range(CodeRange::Full);
+    runtime::Clamp { min: format.quant_min() as i16, max: format.quant_max() as i16 }
+}
+
+/// Codes of an output of `format` with real bounds (Q61), (Q70).
+fn clamp(bounds: qat::Clamp, y: &ValueInfo, format: IntegerFormat) -> runtime::Clamp {
+    let all = codes(format, y.code_type);
+    let format = format.with_range(CodeRange::Full);
     let code = |bound: f32, all: i16| match bound.is_infinite() {
         true => all,
         false => quantize(bound, y.qparams.scale, y.qparams.zero_point, format) as i16,
     };
-    runtime::Clamp { min: code(bounds.min, full.min), max: code(bounds.max, full.max) }
+    runtime::Clamp { min: code(bounds.min, all.min), max: code(bounds.max, all.max) }
+}
+
+/// Whether the layer's operation has a grid of its own for its output and no clamp to keep codes in a range.
+fn emits_all_codes(layer: &QatLayer) -> bool {
+    match layer {
+        QatLayer::AvgPool2d(_)
+        | QatLayer::AdaptiveAvgPool2d(_)
+        | QatLayer::Mean(_)
+        | QatLayer::Unary(_)
+        | QatLayer::Softmax(_)
+        | QatLayer::Requantize(_) => true,
+        QatLayer::Conv2d(_)
+        | QatLayer::ConvTranspose2d(_)
+        | QatLayer::Linear(_)
+        | QatLayer::MatMul(_)
+        | QatLayer::Add(_)
+        | QatLayer::Sub(_)
+        | QatLayer::Mul(_)
+        | QatLayer::Concat(_)
+        | QatLayer::MaxPool2d(_)
+        | QatLayer::Clamp(_)
+        | QatLayer::Reshape(_)
+        | QatLayer::Transpose(_)
+        | QatLayer::Pad(_)
+        | QatLayer::Slice(_)
+        | QatLayer::ResizeNearest(_)
+        | QatLayer::Embedding(_)
+        | QatLayer::Constant(_) => false,
+    }
 }
 
 /// `[top, left, bottom, right]` of `[(top, bottom), (left, right)]`.

@@ -1,7 +1,8 @@
 //! Weights, tables and constants as integer codes, on the grids that training saw.
 
 use burn::tensor::{Tensor, TensorData};
-use qat::{Granularity, IntegerFormat, QParams, quantize};
+use qat::fake_quantize::WeightQuantizer;
+use qat::{Granularity, IntegerFormat, QParams, WeightScale, quantize};
 use qat_runtime::{CodeType, PackedCodes, WeightBits, Weights};
 
 use super::ConvertError;
@@ -14,22 +15,32 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// `weight` has the output channels first, and `row` numbers for each.
+    /// `weight` has the output channels first, and `row` numbers for each; `steps`, `[c_out]`, are those that the layer keeps (Q74).
     pub(super) fn new<const D: usize>(
         layer: &str,
         weight: Tensor<D>,
         row: usize,
-        format: IntegerFormat,
-        granularity: Granularity,
+        quantizer: &WeightQuantizer,
+        steps: Option<Tensor<1>>,
     ) -> Result<Self, ConvertError> {
+        let (format, granularity) = (quantizer.format(), quantizer.granularity());
+        if quantizer.scale() == WeightScale::Real {
+            return Err(ConvertError::Unsupported {
+                layer: layer.into(),
+                expected: "integer weights",
+                found: "a layer that its scheme leaves in float".into(),
+            });
+        }
         let weight = finite(&format!("weight of {layer}"), weight.into_data())?;
+        let steps = steps.map(|steps| finite(&format!("weight steps of {layer}"), steps.into_data())).transpose()?;
         let whole = QParams::symmetric_scale(abs_max(&weight), format);
         let mut codes = Vec::with_capacity(weight.len());
         let mut scales = Vec::new();
-        for row in weight.chunks(row) {
-            let scale = match granularity {
-                Granularity::PerTensor => whole,
-                Granularity::PerChannel => QParams::symmetric_scale(abs_max(row), format),
+        for (channel, row) in weight.chunks(row).enumerate() {
+            let scale = match (&steps, granularity) {
+                (Some(steps), _) => steps[channel],
+                (None, Granularity::PerTensor) => whole,
+                (None, Granularity::PerChannel) => QParams::symmetric_scale(abs_max(row), format),
             };
             codes.extend(row.iter().map(|w| quantize(*w, scale, 0, format) as i8));
             scales.push(scale);

@@ -5,6 +5,8 @@
 //! constants: of a float model 4 for each number, batch norm's four a channel included; of the integer model those of the
 //! packed weight and, for each output channel, 4 for the bias and 4 for the multiplier. Not here: time, and memory for activations.
 
+use crate::fake_quantize::WeightScale;
+use crate::format::IntegerFormat;
 use crate::graph::ValueId;
 use crate::model::{QatLayer, QatModel};
 
@@ -19,7 +21,7 @@ pub struct LayerCost {
     pub output_shape: Vec<usize>,
     /// Numbers that learn: weight, bias, γ and β.
     pub parameters: u64,
-    /// Bits of a weight; `None` where there is none.
+    /// Bits of a weight, 32 where it stays in float; `None` where there is none.
     pub weight_bits: Option<u8>,
     /// Multiply-accumulate operations for one sample.
     pub macs: u64,
@@ -34,7 +36,7 @@ pub struct LayerCost {
 /// The cost of every layer, in the order of their first steps; the arithmetic is that of all its steps together.
 pub fn layer_costs(model: &QatModel) -> Vec<LayerCost> {
     let topology = model.topology();
-    let bits = model.input.qparams().format.bits();
+    let formats = model.activation_formats();
     let elements = |value: ValueId| topology.values[value.0].sample_shape().iter().product::<usize>() as u64;
     (model.layers.iter().enumerate())
         .map(|(index, layer)| {
@@ -54,7 +56,8 @@ pub fn layer_costs(model: &QatModel) -> Vec<LayerCost> {
                 _ => weights.elements * (elements(step.output) / weights.channels.max(1)),
             });
             let macs = if matches!(layer, QatLayer::Embedding(_)) { 0 } else { macs.sum() };
-            let other_bits = if matches!(layer, QatLayer::MatMul(_)) { bits } else { weights.bits.unwrap_or_default() };
+            let input_bits = |operand: usize| step.inputs.get(operand).map_or(0, |value| formats[value.0].bits());
+            let other_bits = if matches!(layer, QatLayer::MatMul(_)) { input_bits(1) } else { weights.bits.unwrap_or_default() };
             LayerCost {
                 name: step.name.clone(),
                 op: op(layer),
@@ -62,7 +65,7 @@ pub fn layer_costs(model: &QatModel) -> Vec<LayerCost> {
                 parameters: weights.elements + weights.channels * (weights.biases + 2 * weights.norms),
                 weight_bits: weights.bits,
                 macs,
-                bops: macs * u64::from(other_bits) * u64::from(bits),
+                bops: macs * u64::from(other_bits) * u64::from(input_bits(0)),
                 float_bytes: 4 * (weights.elements + weights.channels * (weights.biases + 4 * weights.norms)),
                 integer_bytes: weights.packed() + 8 * weights.channels,
             }
@@ -99,7 +102,7 @@ impl Weights {
                     channels: c_out as u64,
                     biases: conv.bias.is_some().into(),
                     norms: conv.norm.is_some().into(),
-                    bits: Some(conv.config().weight.bits()),
+                    bits: Some(bits_of_weight(layer)),
                 })
             }
             QatLayer::Linear(linear) => {
@@ -109,7 +112,7 @@ impl Weights {
                     channels: d_output as u64,
                     biases: linear.bias.is_some().into(),
                     norms: 0,
-                    bits: Some(linear.config().weight.bits()),
+                    bits: Some(bits_of_weight(layer)),
                 })
             }
             QatLayer::ConvTranspose2d(conv) => {
@@ -119,7 +122,7 @@ impl Weights {
                     channels: (c_out_per_group * conv.config().options.groups) as u64,
                     biases: conv.bias.is_some().into(),
                     norms: conv.norm.is_some().into(),
-                    bits: Some(conv.config().weight.bits()),
+                    bits: Some(bits_of_weight(layer)),
                 })
             }
             QatLayer::Embedding(embedding) => {
@@ -130,6 +133,12 @@ impl Weights {
             _ => None,
         }
     }
+}
+
+/// Bits of a weight, 32 where it stays in float.
+fn bits_of_weight(layer: &QatLayer) -> u8 {
+    let is_real = layer.quantizer().is_some_and(|quantizer| quantizer.scale() == WeightScale::Real);
+    if is_real { 32 } else { layer.weight_format().map_or(32, IntegerFormat::bits) }
 }
 
 /// The operation's name and what is fused into it.

@@ -1,4 +1,4 @@
-//! Affine fake quantization of an activation with a learned range.
+//! Affine fake quantization of an activation with a learned range or a learned step.
 //!
 //! With `N = quant_max − quant_min`, `low = min(min, 0)`, `high = max(max, 0)` (Q2, Q3, Q5):
 //!
@@ -17,12 +17,15 @@
 //! | clipped below | 0 | 1 − e / N | e / N |
 //!
 //! Formats of 16 bits have the zero point 0 instead: `s = max(−low, high) / quant_max`, and the end that is farther from 0 learns (Q60).
+//! With [`RangeLearner::Lsq`] the step is a parameter of its own and `z` that of the range as it was calibrated (Q71).
 //! An end on the wrong side of 0, and the `min` of a range that is never negative, get nothing. NaN stays NaN. In
 //! inference ±∞ saturate; in training they become NaN, so that a run that diverges stops. Not here: how a range is first found (see [`crate::observer`]).
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
+use super::learner::RangeLearner;
+use super::lsq::scale_gradient;
 use super::round::round_ste;
 use crate::clamp::Clamp;
 use crate::format::IntegerFormat;
@@ -38,8 +41,19 @@ pub enum Mode {
     Float,
     /// Nothing, but the range is observed.
     Observe,
-    /// It is put on the integer grid.
+    /// Nothing to activations, but weights are on their grids.
+    Weights,
+    /// It is put on the integer grid, but weights stay as they are.
+    Activations,
+    /// It is put on the integer grid, and so are weights.
     Quantize,
+}
+
+impl Mode {
+    /// Whether the weights of a layer are on their grid.
+    pub fn quantizes_weights(self) -> bool {
+        matches!(self, Self::Weights | Self::Quantize)
+    }
 }
 
 /// What is known of the sign of an activation before any number is seen.
@@ -62,13 +76,15 @@ pub enum RangeSource {
     Reader,
 }
 
-/// Per-tensor quantizer, affine or of 16 bits symmetric, with learned `min` and `max`.
+/// Per-tensor quantizer, affine or of 16 bits symmetric, with learned `min` and `max` or a learned step.
 #[derive(Module, Debug)]
 pub struct FakeQuantize {
     /// Lower end of the range in real units, shape `[1]`; values above 0 count as 0.
     pub min: Param<Tensor<1>>,
     /// Upper end of the range in real units, shape `[1]`; values below 0 count as 0.
     pub max: Param<Tensor<1>>,
+    /// The step, shape `[1]`, where it learns by itself; `min` and `max` are then the calibrated range, which gives the zero point.
+    pub step: Option<Param<Tensor<1>>>,
     observer: Observer,
     #[module(skip)]
     format: IntegerFormat,
@@ -76,6 +92,8 @@ pub struct FakeQuantize {
     sign: RangeSign,
     #[module(skip)]
     source: RangeSource,
+    #[module(skip)]
+    learner: RangeLearner,
     /// The upper end counts as at most this.
     #[module(skip)]
     limit: f32,
@@ -89,10 +107,12 @@ impl FakeQuantize {
         Self {
             min: Param::from_tensor(Tensor::zeros([1], device)),
             max: Param::from_tensor(Tensor::zeros([1], device)),
+            step: None,
             observer: Observer::new(observer, device),
             format,
             sign,
             source: RangeSource::Calibration,
+            learner: RangeLearner::MinMax,
             limit: f32::INFINITY,
             mode: Mode::Float,
         }
@@ -116,6 +136,44 @@ impl FakeQuantize {
         quantizer
     }
 
+    /// The same quantizer with an observer that has seen nothing, of the given kind or of the present one's; what is known stays.
+    pub fn with_observer(mut self, kind: Option<ObserverKind>) -> Self {
+        if self.source == RangeSource::Calibration {
+            let device = self.max.val().device();
+            self.observer = Observer::new(kind.unwrap_or(self.observer.kind()), &device);
+        }
+        self
+    }
+
+    /// The same quantizer with another learner; what it takes over from is the present range.
+    pub fn with_learner(mut self, learner: RangeLearner) -> Self {
+        self.learner = learner;
+        let ends_learn = learner == RangeLearner::MinMax;
+        self.min = self.min.set_require_grad(ends_learn);
+        self.max = self.max.set_require_grad(ends_learn);
+        self.step = None;
+        if learner == RangeLearner::Lsq {
+            let device = self.max.val().device();
+            self.step = Some(Param::from_tensor(Tensor::full([1], self.calibrated_scale(), &device)));
+        }
+        self
+    }
+
+    /// The same quantizer with codes of another format and with the range that it covers.
+    pub fn with_format(mut self, format: IntegerFormat) -> Self {
+        let old = std::mem::replace(&mut self.format, format);
+        let highest = |format: IntegerFormat| match self.sign == RangeSign::NonNegative && !format.is_symmetric() {
+            true => format.steps() as f32,
+            false => format.quant_max() as f32,
+        };
+        let factor = highest(old) / highest(format);
+        self.step = self.step.map(|step| {
+            let value = scalar(step.val()) * factor;
+            replace(step, value)
+        });
+        self
+    }
+
     /// The same quantizer with an upper end that counts as at most `limit`, > 0, whatever it learns: that of a fused relu6 or clamp.
     pub fn with_limit(mut self, limit: f32) -> Self {
         self.limit = limit;
@@ -127,6 +185,7 @@ impl FakeQuantize {
         self = self.with_range(min, max);
         self.min = self.min.set_require_grad(false);
         self.max = self.max.set_require_grad(false);
+        self.step = self.step.map(|step| step.set_require_grad(false));
         self
     }
 
@@ -135,6 +194,8 @@ impl FakeQuantize {
         let min = if self.sign == RangeSign::NonNegative { 0.0 } else { min };
         self.min = replace(self.min, min);
         self.max = replace(self.max, max);
+        let scale = self.calibrated_scale();
+        self.step = self.step.map(|step| replace(step, scale));
         self
     }
 
@@ -156,7 +217,7 @@ impl FakeQuantize {
 
     /// The observed range, `None` before anything was observed.
     pub fn observed(&self) -> Option<(f32, f32)> {
-        self.observer.range()
+        self.observer.range(self.format, self.sign)
     }
 
     /// Passes `x` through, according to the mode.
@@ -166,50 +227,55 @@ impl FakeQuantize {
 
     /// Passes `clamp(x)` through, according to the mode.
     pub fn forward_clamped<const D: usize>(&self, x: Tensor<D>, clamp: Clamp) -> QuantTensor<D> {
-        if self.mode == Mode::Quantize && self.source != RangeSource::Reader {
-            return self.fake_quantize(x, clamp);
-        }
-        let x = clamp.apply(x);
-        match self.mode {
-            _ if self.source == RangeSource::Reader => QuantTensor::float(x),
-            Mode::Float | Mode::Quantize => QuantTensor::float(x),
-            Mode::Observe if self.source == RangeSource::Known => QuantTensor::float(x),
-            Mode::Observe => {
-                self.observer.observe(x.clone());
-                QuantTensor::float(x)
-            }
-        }
+        let elements = sample_elements(&x);
+        let op = |after: After, steps: Option<Steps>| match (after, steps) {
+            (After::Grid(grid), Some((scale, zero_point))) => (fake_quantize(x, scale, zero_point, None, grid), ()),
+            (After::Grid(Grid { clamp, .. }) | After::Clamp(clamp), _) => (clamp.apply(x), ()),
+        };
+        self.forward_with(elements, clamp, op).0
     }
 
     /// Passes what `op` gives, with the clamp and the grid that it is told to end with, according to the mode; what `op` gives
-    /// besides is passed on.
-    pub(crate) fn forward_with<const D: usize, R, S>(
+    /// besides is handed on. A sample of it has so many elements.
+    pub(crate) fn forward_with<const D: usize, R>(
         &self,
+        elements: usize,
         clamp: Clamp,
-        op: impl FnOnce(After, Option<Steps>) -> (Tensor<D>, R, S),
-    ) -> (QuantTensor<D>, R, S) {
-        if self.mode == Mode::Quantize && self.source != RangeSource::Reader {
-            let (scale, zero_point, grid) = self.grid();
-            let (tensor, r, s) = op(After::Grid(grid.after(clamp)), Some((scale.clone(), zero_point)));
-            return (QuantTensor { tensor, scale: Some(scale.detach()) }, r, s);
+        op: impl FnOnce(After, Option<Steps>) -> (Tensor<D>, R),
+    ) -> (QuantTensor<D>, R) {
+        if self.source != RangeSource::Reader && matches!(self.mode, Mode::Activations | Mode::Quantize) {
+            let (mut scale, zero_point) = self.affine();
+            if let Some(step) = &self.step {
+                scale = self.learned_step(step.val(), zero_point.clone(), elements);
+            }
+            let grid = self.codes(zero_point.is_some()).after(clamp);
+            let (tensor, besides) = op(After::Grid(grid), Some((scale.clone(), zero_point)));
+            return (QuantTensor { tensor, scale: Some(scale.detach()) }, besides);
         }
-        let (x, r, s) = op(After::Clamp(clamp), None);
-        (self.forward(x), r, s)
+        let (x, besides) = op(After::Clamp(clamp), None);
+        if self.mode == Mode::Observe && self.source == RangeSource::Calibration {
+            self.observer.observe(x.clone());
+        }
+        (QuantTensor::float(x), besides)
     }
 
-    fn fake_quantize<const D: usize>(&self, x: Tensor<D>, clamp: Clamp) -> QuantTensor<D> {
-        let (scale, zero_point, grid) = self.grid();
-        let tensor = fake_quantize(x, scale.clone(), zero_point, None, grid.after(clamp));
-        QuantTensor { tensor, scale: Some(scale.detach()) }
+    /// The codes relative to the zero point, where there is one, else relative to real 0.
+    fn codes(&self, has_zero_point: bool) -> Grid {
+        let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
+        match (has_zero_point, self.sign, self.format.is_symmetric()) {
+            (true, ..) | (false, RangeSign::Any, _) => Grid::new(quant_min, quant_max),
+            (false, RangeSign::NonNegative, true) => Grid::new(0.0, quant_max),
+            (false, RangeSign::NonNegative, false) => Grid::new(0.0, quant_max - quant_min),
+        }
     }
 
-    /// Step, zero point and codes of the present range, each with its gradient.
-    fn grid(&self) -> (Tensor<1>, Option<Tensor<1>>, Grid) {
+    /// Scale and zero point of the range, shape `[1]`; `None` for the zero point of a range that has it at 0 or at the lowest code.
+    fn affine(&self) -> (Tensor<1>, Option<Tensor<1>>) {
         let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
         let (steps, min_scale) = (self.format.steps() as f32, self.format.min_scale());
         let high = Clamp { min: 0.0, max: self.limit }.apply(self.max.val());
         let low = || self.min.val().clamp_max(0.0);
-        let (scale, zero_point) = match (self.sign, self.format.is_symmetric()) {
+        match (self.sign, self.format.is_symmetric()) {
             (RangeSign::NonNegative, true) => ((high / quant_max).clamp_min(min_scale), None),
             (RangeSign::Any, true) => ((high.max_pair(-low()) / quant_max).clamp_min(min_scale), None),
             (RangeSign::NonNegative, false) => ((high / steps).clamp_min(min_scale), None),
@@ -219,30 +285,82 @@ impl FakeQuantize {
                 let zero_point = -round_ste(low / scale.clone()) + quant_min;
                 (scale, Some(zero_point))
             }
-        };
-        let (low, high) = match (zero_point.is_some(), self.sign, self.format.is_symmetric()) {
-            (true, ..) | (false, RangeSign::Any, _) => (quant_min, quant_max),
-            (false, RangeSign::NonNegative, true) => (0.0, quant_max),
-            (false, RangeSign::NonNegative, false) => (0.0, quant_max - quant_min),
-        };
-        (scale, zero_point, Grid::new(low, high))
+        }
     }
 
-    /// Scale and zero point of the present range, as host numbers.
-    pub fn qparams(&self) -> QParams {
+    /// The learned step with the factor of its gradient (Q71).
+    fn learned_step(&self, step: Tensor<1>, zero_point: Option<Tensor<1>>, elements: usize) -> Tensor<1> {
+        let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
+        let elements = elements.max(1) as f32;
+        let highest = match (zero_point, self.sign, self.format.is_symmetric()) {
+            // The code farther from the zero point.
+            (Some(zero_point), ..) => (-zero_point.clone() + quant_max).max_pair(zero_point - quant_min),
+            (None, RangeSign::NonNegative, false) => step.clone() * 0.0 + (quant_max - quant_min),
+            (None, ..) => step.clone() * 0.0 + quant_max,
+        };
+        scale_gradient(self.step_limits().apply(step), (highest * elements).powf_scalar(-0.5))
+    }
+
+    /// Bounds of a learned step: the floor of scales, and the limit of a fused clamp.
+    fn step_limits(&self) -> Clamp {
+        let steps = if self.format.is_symmetric() { self.format.quant_max() } else { self.format.steps() };
+        let min = self.format.min_scale();
+        // The limit is one of the upper end, and a step alone says nothing of it where codes lie on both sides of 0.
+        let max = if self.sign == RangeSign::NonNegative { self.limit / steps as f32 } else { f32::INFINITY };
+        Clamp { min, max: max.max(min) }
+    }
+
+    /// The scale of `min` and `max`, as a host number.
+    fn calibrated_scale(&self) -> f32 {
+        self.calibrated_qparams().scale
+    }
+
+    fn calibrated_qparams(&self) -> QParams {
         let min = if self.sign == RangeSign::NonNegative { 0.0 } else { scalar(self.min.val()) };
         QParams::of_range(min, scalar(self.max.val()).min(self.limit), self.format)
     }
 
-    /// The range as it stands, not widened to contain 0.
+    /// Scale and zero point of the present range, as host numbers.
+    pub fn qparams(&self) -> QParams {
+        let qparams = self.calibrated_qparams();
+        match &self.step {
+            None => qparams,
+            Some(step) => {
+                let Clamp { min, max } = self.step_limits();
+                // A step that is NaN stays one, for conversion to refuse.
+                let step = scalar(step.val());
+                QParams { scale: if step.is_nan() { step } else { step.max(min).min(max) }, ..qparams }
+            }
+        }
+    }
+
+    /// The range as it stands, not widened to contain 0; that of the codes where the step learns.
     pub fn range(&self) -> (f32, f32) {
-        (scalar(self.min.val()), scalar(self.max.val()))
+        match &self.step {
+            None => (scalar(self.min.val()), scalar(self.max.val())),
+            Some(_) => self.qparams().real_range(),
+        }
+    }
+
+    /// How the range learns.
+    pub fn learner(&self) -> RangeLearner {
+        self.learner
+    }
+
+    /// The codes.
+    pub fn format(&self) -> IntegerFormat {
+        self.format
     }
 
     /// What is known of the sign.
     pub fn sign(&self) -> RangeSign {
         self.sign
     }
+}
+
+/// Elements of a sample of a batch.
+pub(crate) fn sample_elements<const D: usize>(x: &Tensor<D>) -> usize {
+    x.dims()[1..].iter().product()
 }
 
 /// The same parameter with another value; whether it learns stays as it was.

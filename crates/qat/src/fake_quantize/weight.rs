@@ -1,14 +1,162 @@
-//! Symmetric fake quantization of weights and biases, whose scales follow the values.
+//! Symmetric fake quantization of weights and biases.
 //!
-//! `ŵ = s · clamp(round_half_even(w / s), quant_min, quant_max)` with `s = max|w| / quant_max` for each output channel or for the
-//! whole tensor (Q4, Q5). Gradient: straight-through inside the range, which is everywhere since the range is that of the
-//! weight; `s` gets none (Q7).
+//! `ŵ = s · clamp(round_half_even(w / s), quant_min, quant_max)` with a step `s` for each output channel or for the whole tensor (Q5).
+//! By default `s = max|w| / quant_max` follows the weight (Q4): the gradient is straight-through inside the range, which is
+//! everywhere since the range is that of the weight, and `s` gets none (Q7). A [`WeightQuantizer`] can have steps of its own instead,
+//! which are found by their squared error (Q73) and may learn (Q71).
+//!
+//! Where a batch norm is folded into the weight by a factor for each channel, steps per channel are those of the weight before
+//! that, and are folded by the factor's magnitude: `s_fold = s · |γ / σ|` (Q74). The codes do not change with the batch norm then,
+//! so that its statistics may move while steps learn. A step of the whole tensor is that of the folded weight.
 
-use burn::tensor::Tensor;
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, TensorData};
 
+use super::learner::WeightScale;
+use super::lsq::{gradient_factor, scale_gradient};
 use super::round::round_ste;
 use crate::format::{Granularity, IntegerFormat};
 use crate::ops::{Grid, fake_quantize};
+use crate::qparams::QParams;
+
+/// Candidates for a step, as parts of that of the largest weight.
+const CANDIDATES: u32 = 100;
+
+/// The grid of a layer's weight.
+#[derive(Module, Debug)]
+pub struct WeightQuantizer {
+    /// Steps, `[c_out]` or `[1]`, before a batch norm's factor where there is one for each channel; `None` where they follow the
+    /// largest weight.
+    pub step: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    format: IntegerFormat,
+    #[module(skip)]
+    granularity: Granularity,
+    #[module(skip)]
+    scale: WeightScale,
+}
+
+impl WeightQuantizer {
+    /// A grid for weights of `channels` output channels; steps of its own are 1 until [`WeightQuantizer::with_steps_for`].
+    pub fn new(format: IntegerFormat, granularity: Granularity, scale: WeightScale, channels: usize, device: &Device) -> Self {
+        let count = if granularity == Granularity::PerChannel { channels } else { 1 };
+        let steps = || Param::from_tensor(Tensor::ones([count], device)).set_require_grad(scale == WeightScale::Learned);
+        Self { step: scale.has_steps().then(steps), format, granularity, scale }
+    }
+
+    /// The same grid with the steps that have the least squared error on `weight`, whose channels are on `channel_axis`, where it has
+    /// steps of its own (Q73). Per channel that is the weight before a batch norm is folded in, per tensor the folded one.
+    pub fn with_steps_for<const D: usize>(mut self, weight: Tensor<D>, channel_axis: usize) -> Self {
+        let (format, granularity) = (self.format, self.granularity);
+        self.step = self.step.map(|step| {
+            let rows = weight.detach().swap_dims(0, channel_axis);
+            let row = rows.shape().num_elements() / rows.dims()[0].max(1);
+            let values: Vec<f32> = rows.into_data().iter::<f32>().collect();
+            let steps = initial_steps(&values, row, format, granularity);
+            with_values(step, steps)
+        });
+        self
+    }
+
+    /// The same grid with codes of another format; its own steps cover the same range until they are found anew.
+    pub fn with_format(mut self, format: IntegerFormat) -> Self {
+        let factor = self.format.quant_max() as f32 / format.quant_max() as f32;
+        self.format = format;
+        self.step = self.step.map(|step| {
+            let values = step.val().into_data().iter::<f32>().map(|step| step * factor).collect();
+            with_values(step, values)
+        });
+        self
+    }
+
+    /// The steps of `weight` as it is quantized, of shape `[1, …, c_out, …, 1]`; `None` where it is not. `factor`, `[c_out]`, is what
+    /// a batch norm has multiplied the channels by.
+    pub fn steps<const D: usize>(&self, weight: Tensor<D>, channel_axis: usize, factor: Option<Tensor<1>>) -> Option<Tensor<D>> {
+        let shape = weight.dims();
+        let channels = shape[channel_axis];
+        match &self.step {
+            None if self.scale == WeightScale::Real => None,
+            None => Some(weight_scale(weight, channel_axis, self.format, self.granularity)),
+            Some(_) => {
+                let by_channel: [usize; D] = std::array::from_fn(|axis| if axis == channel_axis { channels } else { 1 });
+                let elements = weight.shape().num_elements();
+                self.folded_steps(elements, channels, factor).map(|steps| steps.reshape(by_channel))
+            }
+        }
+    }
+
+    /// Its own steps as they are deployed, `[c_out]`, for a weight of so many elements (Q74); `None` where they follow the weight.
+    pub fn folded_steps(&self, elements: usize, channels: usize, factor: Option<Tensor<1>>) -> Option<Tensor<1>> {
+        let step = self.step.as_ref()?.val();
+        let per_step = elements / step.dims()[0].max(1);
+        let factor_of_gradient = step.clone() * 0.0 + gradient_factor(per_step, self.format.quant_max() as f32);
+        let step = scale_gradient(step, factor_of_gradient);
+        let step = match (self.granularity, factor) {
+            (Granularity::PerTensor, _) => step.expand([channels]),
+            (Granularity::PerChannel, Some(factor)) => step * factor.abs(),
+            (Granularity::PerChannel, None) => step,
+        };
+        Some(step.clamp_min(self.format.min_scale()))
+    }
+
+    /// Codes of the weight.
+    pub fn format(&self) -> IntegerFormat {
+        self.format
+    }
+
+    /// How many weights share a step.
+    pub fn granularity(&self) -> Granularity {
+        self.granularity
+    }
+
+    /// Where the steps come from.
+    pub fn scale(&self) -> WeightScale {
+        self.scale
+    }
+}
+
+/// The same parameter with other numbers; whether it learns stays as it was.
+fn with_values(param: Param<Tensor<1>>, values: Vec<f32>) -> Param<Tensor<1>> {
+    param.map(|old| {
+        let learns = old.is_require_grad();
+        let count = values.len();
+        Tensor::from_data(TensorData::new(values, [count]), &old.device()).set_require_grad(learns)
+    })
+}
+
+/// Steps with the least squared error, of rows of `row` weights each: one for each row, or one for all (Q73).
+pub fn initial_steps(values: &[f32], row: usize, format: IntegerFormat, granularity: Granularity) -> Vec<f32> {
+    match granularity {
+        Granularity::PerTensor => vec![least_squares(values, format)],
+        Granularity::PerChannel => values.chunks(row.max(1)).map(|row| least_squares(row, format)).collect(),
+    }
+}
+
+/// The step with the least squared error among parts of that of the largest weight; the largest one of equals. Of numbers that are
+/// not finite, that of the largest.
+fn least_squares(values: &[f32], format: IntegerFormat) -> f32 {
+    if values.iter().any(|w| w.is_nan()) {
+        return f32::NAN;
+    }
+    let largest = values.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
+    let whole = QParams::symmetric_scale(largest, format);
+    if !largest.is_finite() || largest == 0.0 {
+        return whole;
+    }
+    let (min, max) = (format.quant_min() as f32, format.quant_max() as f32);
+    let error = |step: f32| {
+        let inv_step = 1.0 / step;
+        // Whether a tie goes to one side or the other makes no difference to the error.
+        let error = |w: &f32| f64::from(w - (w * inv_step).round_ties_even().clamp(min, max) * step).powi(2);
+        values.iter().map(error).sum::<f64>()
+    };
+    let candidates = (1..=CANDIDATES).rev().map(|part| (whole * part as f32 / CANDIDATES as f32).max(format.min_scale()));
+    let best = candidates.fold((f64::INFINITY, whole), |best, step| {
+        let error = error(step);
+        if error < best.0 { (error, step) } else { best }
+    });
+    best.1
+}
 
 /// The steps of a weight, detached, of shape `[1, …, c_out, …, 1]` with the channels on `channel_axis` (Q4).
 ///
@@ -47,7 +195,8 @@ pub fn fake_quantize_bias(bias: Tensor<1>, scale: Tensor<1>) -> Tensor<1> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::qparams::{QParams, quantize};
+    use crate::format::CodeRange;
+    use crate::qparams::quantize;
     use burn::tensor::Device;
 
     const FORMAT: IntegerFormat = IntegerFormat::INT8_NARROW;
@@ -74,6 +223,33 @@ mod tests {
         let scale = weight_scale(weight, 0, FORMAT, Granularity::PerTensor);
         assert_eq!(scale.dims(), [2, 1]);
         scale.into_data().assert_eq(&[[2.54f32 / 127.0], [2.54 / 127.0]].into(), true);
+    }
+
+    #[test]
+    fn least_squares_beat_the_largest_weight() {
+        let values: Vec<f32> = (0..600).map(|i| (0..8).map(|j| ((i * 31 + j * 57) as f32 * 0.618).sin()).sum::<f32>()).collect();
+        for (bits, range) in [(2, CodeRange::Narrow), (2, CodeRange::Full), (3, CodeRange::Full), (4, CodeRange::Narrow)] {
+            let format = IntegerFormat::new(bits, range).unwrap();
+            let error = |step: f32| {
+                let q = |w: &f32| f64::from(w - quantize(*w, step, 0, format) as f32 * step).powi(2);
+                values.iter().map(q).sum::<f64>()
+            };
+            let [step] = initial_steps(&values, 600, format, Granularity::PerTensor)[..] else { panic!("one step") };
+            let largest = values.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+            assert!(error(step) < 0.95 * error(QParams::symmetric_scale(largest, format)), "{bits} bits {range:?}");
+            for part in 1..1000 {
+                let other = largest * part as f32 / 500.0;
+                assert!(error(step) <= 1.01 * error(other), "{bits} bits {range:?}: {step} is worse than {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn degenerate_weights_have_a_step() {
+        let format = IntegerFormat::INT4_NARROW;
+        let steps = initial_steps(&[0.0, 0.0, 7.0, -7.0, 1e-30, 0.0], 2, format, Granularity::PerChannel);
+        assert_eq!(steps, [format.min_scale(), 1.0, format.min_scale()]);
+        assert!(initial_steps(&[f32::NAN, 1.0], 2, format, Granularity::PerTensor)[0].is_nan());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Why a module cannot become a graph, or a graph cannot be quantized.
 
+use crate::config::ConfigError;
+
 /// Why a model is refused before any training.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -64,6 +66,17 @@ pub enum GraphError {
         /// What the module has.
         found: String,
     },
+    /// The configuration contradicts itself.
+    #[error(transparent)]
+    Config(ConfigError),
+    /// An override's pattern stands for no layer with weights.
+    #[error("override of the scheme, {pattern}: expected the name of a layer with weights, found none; near are {}", near.join(", "))]
+    NoSuchLayer {
+        /// The pattern.
+        pattern: String,
+        /// Names of the model that are nearest to it.
+        near: Vec<String>,
+    },
     /// A quantizer saw nothing, or nothing finite, during calibration.
     #[error("no usable range, {place}: expected finite values during calibration, found {found}")]
     NotCalibrated {
@@ -91,7 +104,8 @@ impl GraphError {
                 Some("give each layer parameters of its own, or apply the whole layer again, its bias and batch norm included")
             }
             Self::NotCalibrated { .. } => Some("calibrate with real samples"),
-            Self::Capture { .. } | Self::ParameterMismatch { .. } => None,
+            Self::NoSuchLayer { .. } => Some("first, last, a name as `qat inspect` lists them, or a pattern with * and **"),
+            Self::Config(_) | Self::Capture { .. } | Self::ParameterMismatch { .. } => None,
         }
     }
 }

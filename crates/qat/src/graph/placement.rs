@@ -5,6 +5,7 @@
 //! | the model's input | a grid of its own, calibrated and then fixed; none where it is indices |
 //! | conv2d, conv_transpose2d, linear, matmul, add, sub, mul | a grid of its own, after the fused clamp |
 //! | avg_pool2d, adaptive_avg_pool2d, mean | a grid of its own |
+//! | requantize, for readers of fewer bits | a grid of its own |
 //! | hard_swish, gelu, gelu_tanh, leaky_relu | a grid of its own |
 //! | sigmoid, softmax | a fixed grid: steps of 1/256 from −128; 16 bits: of 1/32768 around 0 |
 //! | tanh | a fixed grid: steps of 1/128 around 0; 16 bits: of 1/32768 |
@@ -49,6 +50,7 @@ impl Grid {
             | Op::AvgPool2d(_)
             | Op::AdaptiveAvgPool2d(_)
             | Op::Mean(_)
+            | Op::Requantize
             | Op::Concat(_) => Self::Own,
             Op::Unary(Function::Sigmoid | Function::Tanh) | Op::Softmax => Self::Fixed,
             Op::Unary(_) => Self::Own,
@@ -116,7 +118,12 @@ pub fn place(graph: &Graph) -> Placement {
                     let uses = || (0..graph.nodes.len()).filter(|other| layers[*other] == index);
                     let all_non_negative = uses().all(|other| non_negative[graph.nodes[other].output.0]);
                     let sign = if all_non_negative { RangeSign::NonNegative } else { RangeSign::Any };
-                    let limit = if node.clamp.max > 0.0 { node.clamp.max } else { f32::INFINITY };
+                    let limit = match &node.op {
+                        // The numbers are the input's, and so is what is known of them.
+                        Op::Requantize => site_of[node.inputs[0].0].map_or(f32::INFINITY, |site| limit_of(&sites, site)),
+                        _ if node.clamp.max > 0.0 => node.clamp.max,
+                        _ => f32::INFINITY,
+                    };
                     sites.push(QuantizerSite { value: node.output, sign, limit });
                     Some(sites.len() - 1)
                 }
@@ -134,6 +141,10 @@ pub fn place(graph: &Graph) -> Placement {
         }
     }
     Placement { sites, site_of, grids, layers }
+}
+
+fn limit_of(sites: &[QuantizerSite], site: usize) -> f32 {
+    sites[site].limit
 }
 
 /// The rule table for each node, with what concatenations share.

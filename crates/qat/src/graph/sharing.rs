@@ -63,6 +63,7 @@ fn has_grid(op: &Op) -> bool {
             | Op::MatMul
             | Op::Unary(_)
             | Op::Softmax
+            | Op::Requantize
             | Op::Mean(_)
             | Op::AvgPool2d(_)
             | Op::AdaptiveAvgPool2d(_)

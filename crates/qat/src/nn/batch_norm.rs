@@ -8,7 +8,7 @@ use burn::nn::BatchNorm;
 use burn::tensor::{Device, Tensor};
 
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, Mode};
+use crate::fake_quantize::{FakeQuantize, sample_elements};
 use crate::ops;
 use crate::tensor::QuantTensor;
 
@@ -39,9 +39,10 @@ pub(super) fn corrected(
 ) -> QuantTensor<4> {
     let device = z.device();
     let sigma = running_sigma(norm, &device);
-    let folded = (output.mode() == Mode::Quantize).then(|| (convolve(norm.gamma.val() / sigma.clone()), sigma));
+    let folded = output.mode().quantizes_weights().then(|| (convolve(norm.gamma.val() / sigma.clone()), sigma));
     let operands = ops::Norm { gamma: norm.gamma.val(), beta: norm.beta.val(), epsilon: norm.epsilon, folded };
-    let (y, mean, variance) = output.forward_with(clamp, |after, steps| ops::norm(z, operands, after, steps));
+    let elements = sample_elements(&z);
+    let (y, (mean, variance)) = output.forward_with(elements, clamp, |after, steps| ops::norm(z, operands, after, steps));
     let mean = match bias {
         Some(bias) => mean + bias,
         None => mean,

@@ -51,7 +51,7 @@ impl QuantConstant {
         );
         let mut value = self.value.val();
         let mut scale = None;
-        if self.mode == Mode::Quantize {
+        if self.mode.quantizes_weights() {
             let step = self.step(value.clone());
             value = fake_quantize_weight(value, step.clone(), self.codes());
             scale = Some(step);

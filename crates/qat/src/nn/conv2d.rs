@@ -18,8 +18,8 @@ use burn::tensor::{Tensor, ops::ConvOptions};
 
 use super::batch_norm;
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, Mode, fake_quantize_bias, fake_quantize_weight, weight_scale};
-use crate::format::{Granularity, IntegerFormat};
+use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
+use crate::format::Granularity;
 use crate::ops::conv2d;
 use crate::tensor::QuantTensor;
 
@@ -28,10 +28,6 @@ use crate::tensor::QuantTensor;
 pub struct QuantConv2dConfig {
     /// Stride, padding, dilation and groups.
     pub options: ConvOptions<2>,
-    /// Codes of the weight.
-    pub weight: IntegerFormat,
-    /// How many weights share a step.
-    pub granularity: Granularity,
     /// The relu or clamp that follows and is fused.
     pub clamp: Clamp,
 }
@@ -45,6 +41,8 @@ pub struct QuantConv2d {
     pub bias: Option<Param<Tensor<1>>>,
     /// The batch norm that followed the convolution.
     pub norm: Option<BatchNorm>,
+    /// The grid of the weight.
+    pub quantizer: WeightQuantizer,
     /// The grid of the output.
     pub output: FakeQuantize,
     #[module(skip)]
@@ -59,10 +57,11 @@ impl QuantConv2d {
         weight: Param<Tensor<4>>,
         bias: Option<Param<Tensor<1>>>,
         norm: Option<BatchNorm>,
+        quantizer: WeightQuantizer,
         output: FakeQuantize,
         config: QuantConv2dConfig,
     ) -> Self {
-        Self { weight, bias, norm, output, norm_frozen: false, config }
+        Self { weight, bias, norm, quantizer, output, norm_frozen: false, config }
     }
 
     /// The same layer with the statistics of its batch norm frozen, or not.
@@ -78,12 +77,12 @@ impl QuantConv2d {
                 let bias = self.bias.as_ref().map(Param::val);
                 let z = conv2d(input.tensor.clone(), self.weight.val(), None, self.config.options.clone());
                 batch_norm::corrected(norm, bias, z, &self.output, self.config.clamp, |factor| {
-                    self.convolve(input, scale_channels(self.weight.val(), factor), None)
+                    self.convolve(input, scale_channels(self.weight.val(), factor.clone()), Some(factor), None)
                 })
             }
             _ => {
                 let (weight, bias) = self.folded();
-                let y = self.convolve(input, weight, bias);
+                let y = self.convolve(input, weight, self.fold_factor(), bias);
                 self.output.forward_clamped(y, self.config.clamp)
             }
         }
@@ -102,10 +101,38 @@ impl QuantConv2d {
         }
     }
 
-    fn convolve(&self, input: QuantTensor<4>, mut weight: Tensor<4>, mut bias: Option<Tensor<1>>) -> Tensor<4> {
-        if self.output.mode() == Mode::Quantize {
-            let scale = weight_scale(weight.clone(), 0, self.config.weight, self.config.granularity);
-            weight = fake_quantize_weight(weight, scale.clone(), self.config.weight);
+    /// The same layer with the steps of its weight found anew, where it keeps steps of its own (Q73).
+    pub fn with_steps_for_weight(mut self) -> Self {
+        let weight = match self.quantizer.granularity() {
+            Granularity::PerChannel => self.weight.val(),
+            Granularity::PerTensor => self.folded().0,
+        };
+        self.quantizer = self.quantizer.with_steps_for(weight, 0);
+        self
+    }
+
+    /// Steps of the folded weight, `[c_out]`; `None` where they follow it (Q74).
+    pub fn folded_steps(&self) -> Option<Tensor<1>> {
+        let weight = self.weight.val();
+        self.quantizer.folded_steps(weight.shape().num_elements(), weight.dims()[0], self.fold_factor())
+    }
+
+    /// What the running statistics multiply each output channel by.
+    fn fold_factor(&self) -> Option<Tensor<1>> {
+        self.norm.as_ref().map(|norm| batch_norm::fold(norm, None).0)
+    }
+
+    fn convolve(
+        &self,
+        input: QuantTensor<4>,
+        mut weight: Tensor<4>,
+        factor: Option<Tensor<1>>,
+        mut bias: Option<Tensor<1>>,
+    ) -> Tensor<4> {
+        if self.output.mode().quantizes_weights()
+            && let Some(scale) = self.quantizer.steps(weight.clone(), 0, factor)
+        {
+            weight = fake_quantize_weight(weight, scale.clone(), self.quantizer.format());
             if let Some(input_scale) = input.scale {
                 let [c_out, ..] = scale.dims();
                 bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale.reshape([c_out])));

@@ -10,8 +10,8 @@ use burn::tensor::{Tensor, module::conv_transpose2d, ops::ConvTransposeOptions};
 
 use super::batch_norm;
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, Mode, fake_quantize_bias, fake_quantize_weight, weight_scale};
-use crate::format::{Granularity, IntegerFormat};
+use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
+use crate::format::Granularity;
 use crate::tensor::QuantTensor;
 
 /// What a [`QuantConvTranspose2d`] is made with besides its parameters.
@@ -19,10 +19,6 @@ use crate::tensor::QuantTensor;
 pub struct QuantConvTranspose2dConfig {
     /// Stride, padding, output padding, dilation and groups.
     pub options: ConvTransposeOptions<2>,
-    /// Codes of the weight.
-    pub weight: IntegerFormat,
-    /// How many weights share a step.
-    pub granularity: Granularity,
     /// The relu or clamp that follows and is fused.
     pub clamp: Clamp,
 }
@@ -36,6 +32,8 @@ pub struct QuantConvTranspose2d {
     pub bias: Option<Param<Tensor<1>>>,
     /// The batch norm that followed.
     pub norm: Option<BatchNorm>,
+    /// The grid of the weight.
+    pub quantizer: WeightQuantizer,
     /// The grid of the output.
     pub output: FakeQuantize,
     #[module(skip)]
@@ -50,10 +48,11 @@ impl QuantConvTranspose2d {
         weight: Param<Tensor<4>>,
         bias: Option<Param<Tensor<1>>>,
         norm: Option<BatchNorm>,
+        quantizer: WeightQuantizer,
         output: FakeQuantize,
         config: QuantConvTranspose2dConfig,
     ) -> Self {
-        Self { weight, bias, norm, output, norm_frozen: false, config }
+        Self { weight, bias, norm, quantizer, output, norm_frozen: false, config }
     }
 
     /// The same layer with the statistics of its batch norm frozen, or not.
@@ -70,12 +69,12 @@ impl QuantConvTranspose2d {
                 let options = self.config.options.clone();
                 let z = conv_transpose2d(input.tensor.clone(), self.weight.val(), None, options);
                 batch_norm::corrected(norm, bias, z, &self.output, self.config.clamp, |factor| {
-                    self.convolve(input, scale_channels(self.rows(), factor), None)
+                    self.convolve(input, scale_channels(self.rows(), factor.clone()), Some(factor), None)
                 })
             }
             _ => {
                 let (rows, bias) = self.folded();
-                let y = self.convolve(input, rows, bias);
+                let y = self.convolve(input, rows, self.fold_factor(), bias);
                 self.output.forward_clamped(y, self.config.clamp)
             }
         }
@@ -103,10 +102,38 @@ impl QuantConvTranspose2d {
         turn(self.weight.val(), self.config.options.groups)
     }
 
-    fn convolve(&self, input: QuantTensor<4>, mut rows: Tensor<4>, mut bias: Option<Tensor<1>>) -> Tensor<4> {
-        if self.output.mode() == Mode::Quantize {
-            let scale = weight_scale(rows.clone(), 0, self.config.weight, self.config.granularity);
-            rows = fake_quantize_weight(rows, scale.clone(), self.config.weight);
+    /// The same layer with the steps of its weight found anew, where it keeps steps of its own (Q73).
+    pub fn with_steps_for_weight(mut self) -> Self {
+        let rows = match self.quantizer.granularity() {
+            Granularity::PerChannel => self.rows(),
+            Granularity::PerTensor => self.folded().0,
+        };
+        self.quantizer = self.quantizer.with_steps_for(rows, 0);
+        self
+    }
+
+    /// Steps of the folded weight, `[c_out]`; `None` where they follow it (Q74).
+    pub fn folded_steps(&self) -> Option<Tensor<1>> {
+        let rows = self.rows();
+        self.quantizer.folded_steps(rows.shape().num_elements(), rows.dims()[0], self.fold_factor())
+    }
+
+    /// What the running statistics multiply each output channel by.
+    fn fold_factor(&self) -> Option<Tensor<1>> {
+        self.norm.as_ref().map(|norm| batch_norm::fold(norm, None).0)
+    }
+
+    fn convolve(
+        &self,
+        input: QuantTensor<4>,
+        mut rows: Tensor<4>,
+        factor: Option<Tensor<1>>,
+        mut bias: Option<Tensor<1>>,
+    ) -> Tensor<4> {
+        if self.output.mode().quantizes_weights()
+            && let Some(scale) = self.quantizer.steps(rows.clone(), 0, factor)
+        {
+            rows = fake_quantize_weight(rows, scale.clone(), self.quantizer.format());
             if let Some(input_scale) = input.scale {
                 let [c_out, ..] = scale.dims();
                 bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale.reshape([c_out])));

@@ -31,10 +31,16 @@ impl QuantEmbedding {
         self
     }
 
+    /// The same embedding whose table has codes of another format.
+    pub fn with_format(mut self, format: IntegerFormat) -> Self {
+        self.format = format;
+        self
+    }
+
     /// Applies it.
     pub fn forward(&self, indices: Tensor<2, Int>) -> QuantTensor<3> {
         let weight = self.weight.val();
-        if self.mode != Mode::Quantize {
+        if !self.mode.quantizes_weights() {
             return QuantTensor::float(embedding(weight, indices));
         }
         let scale = weight_scale(weight.clone(), 0, self.format, Granularity::PerTensor);

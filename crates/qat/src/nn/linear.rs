@@ -6,17 +6,12 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, module::linear};
 
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, Mode, fake_quantize_bias, fake_quantize_weight, weight_scale};
-use crate::format::{Granularity, IntegerFormat};
+use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
 use crate::tensor::QuantTensor;
 
 /// What a [`QuantLinear`] is made with besides its parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantLinearConfig {
-    /// Codes of the weight.
-    pub weight: IntegerFormat,
-    /// How many weights share a step.
-    pub granularity: Granularity,
     /// The relu or clamp that follows and is fused.
     pub clamp: Clamp,
 }
@@ -37,6 +32,8 @@ pub struct QuantLinear {
     pub weight: Param<Tensor<2>>,
     /// `[d_output]`.
     pub bias: Option<Param<Tensor<1>>>,
+    /// The grid of the weight.
+    pub quantizer: WeightQuantizer,
     /// The grid of the output.
     pub output: FakeQuantize,
     #[module(skip)]
@@ -48,10 +45,11 @@ impl QuantLinear {
     pub fn new(
         weight: Param<Tensor<2>>,
         bias: Option<Param<Tensor<1>>>,
+        quantizer: WeightQuantizer,
         output: FakeQuantize,
         config: QuantLinearConfig,
     ) -> Self {
-        Self { weight, bias, output, config }
+        Self { weight, bias, quantizer, output, config }
     }
 
     /// Applies the layer.
@@ -62,12 +60,12 @@ impl QuantLinear {
     /// The weight as the layer multiplies by it. A layer that is applied several times in a row computes it once.
     pub fn quantized_weight(&self) -> QuantizedWeight {
         let weight = self.weight.val();
-        if self.output.mode() != Mode::Quantize {
+        if !self.output.mode().quantizes_weights() {
             return QuantizedWeight { weight, scale: None };
         }
-        let scale = weight_scale(weight.clone(), 1, self.config.weight, self.config.granularity);
+        let Some(scale) = self.quantizer.steps(weight.clone(), 1, None) else { return QuantizedWeight { weight, scale: None } };
         let [_, d_output] = scale.dims();
-        let weight = fake_quantize_weight(weight, scale.clone(), self.config.weight);
+        let weight = fake_quantize_weight(weight, scale.clone(), self.quantizer.format());
         QuantizedWeight { weight, scale: Some(scale.reshape([d_output])) }
     }
 
@@ -79,6 +77,18 @@ impl QuantLinear {
         }
         let y = linear(input.tensor, weight.weight, bias);
         self.output.forward_clamped(y, self.config.clamp)
+    }
+
+    /// The same layer with the steps of its weight found anew, where it keeps steps of its own (Q73).
+    pub fn with_steps_for_weight(mut self) -> Self {
+        self.quantizer = self.quantizer.with_steps_for(self.weight.val(), 1);
+        self
+    }
+
+    /// Steps of the weight, `[d_output]`; `None` where they follow it.
+    pub fn folded_steps(&self) -> Option<Tensor<1>> {
+        let weight = self.weight.val();
+        self.quantizer.folded_steps(weight.shape().num_elements(), weight.dims()[1], None)
     }
 
     /// What it was made with.

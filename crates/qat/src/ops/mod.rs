@@ -82,7 +82,7 @@ pub(crate) type Steps = (Tensor<1>, Option<Tensor<1>>);
 
 /// Batch norm by the statistics of `z` `[N, C, H, W]`, then a clamp and, with steps, the grid after it (Q92); with the output come
 /// mean and biased variance, `[C]`, detached.
-pub(crate) fn norm(z: Tensor<4>, norm: Norm, mut after: After, steps: Option<Steps>) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
+pub(crate) fn norm(z: Tensor<4>, norm: Norm, mut after: After, steps: Option<Steps>) -> (Tensor<4>, (Tensor<1>, Tensor<1>)) {
     if let After::Grid(grid) = &mut after {
         grid.keeps_infinity = !z.device().is_autodiff();
     }
@@ -101,7 +101,7 @@ pub(crate) fn norm(z: Tensor<4>, norm: Norm, mut after: After, steps: Option<Ste
         zero: operand(zero),
     };
     let NormOutput { out, mean, variance } = <Dispatch as TrainingOps>::training_norm(operands, norm.epsilon as f32, after);
-    (Tensor::from_dispatch(out), Tensor::from_dispatch(mean), Tensor::from_dispatch(variance))
+    (Tensor::from_dispatch(out), (Tensor::from_dispatch(mean), Tensor::from_dispatch(variance)))
 }
 
 fn operand<const D: usize>(tensor: Option<Tensor<D>>) -> Operand<Dispatch> {

@@ -30,7 +30,7 @@ pub(crate) fn fake_quantize<const D: usize>(
 }
 
 /// As [`super::norm`].
-pub(crate) fn norm(z: Tensor<4>, norm: Norm, after: After, steps: Option<Steps>) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
+pub(crate) fn norm(z: Tensor<4>, norm: Norm, after: After, steps: Option<Steps>) -> (Tensor<4>, (Tensor<1>, Tensor<1>)) {
     let (mean, variance) = batch_statistics(z.clone());
     let sigma = (variance.clone() + norm.epsilon).sqrt();
     let channels = [1, mean.dims()[0], 1, 1];
@@ -45,7 +45,7 @@ pub(crate) fn norm(z: Tensor<4>, norm: Norm, after: After, steps: Option<Steps>)
         (After::Grid(grid), None) => grid.clamp.apply(out),
         (After::Clamp(clamp), _) => clamp.apply(out),
     };
-    (out, mean.detach(), variance.detach())
+    (out, (mean.detach(), variance.detach()))
 }
 
 /// Mean and biased variance of each channel, `[c]`, in the order of operations of Burn's batch norm.

@@ -212,7 +212,7 @@ fn check_quantized(x: &TensorData, scale: &[f32], zero: Option<Vec<f32>>, axis: 
     assert_eq!(got[0], expected[0], "{place}: values");
     for (what, (got, expected)) in got.iter().zip(&expected).enumerate().skip(1) {
         // The composition takes the difference of two sums for a step, each much larger than it.
-        let tolerance = if what == 2 { 1e-3 } else { 1e-5 };
+        let tolerance = if what == 2 { 5e-3 } else { 1e-5 };
         let distance = distance(got, expected);
         assert!(distance < tolerance, "{place}, gradient {what}: {distance}");
     }
@@ -305,7 +305,7 @@ fn normalized(kernel: bool, shape: [usize; 4], is_folded: bool, after: After, ze
     let operands = Norm { gamma: gamma.clone(), beta: beta.clone(), epsilon: 1e-5, folded };
     let steps = matches!(after, After::Grid(_)).then(|| (scale.clone(), zero.clone()));
     let run = if kernel { norm } else { reference::norm };
-    let (out, mean, variance) = run(z.clone(), operands, after, steps);
+    let (out, (mean, variance)) = run(z.clone(), operands, after, steps);
     let weights = draws.tensor(shape, &device);
     let gradients = (out.clone() * weights).sum().backward();
     let mut found = vec![values(&out), values(&mean), values(&variance)];

@@ -21,6 +21,10 @@ pub const SHAPE: [usize; 3] = [3, 32, 32];
 /// Number of classes.
 pub const CLASSES: usize = 10;
 
+/// The classes' names, in the order of the labels, which is alphabetical.
+pub const CLASS_NAMES: [&str; CLASSES] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+
 /// Bytes of one record: the label and the three planes.
 pub const RECORD: usize = 1 + 3 * 32 * 32;
 
@@ -33,7 +37,14 @@ pub const MAX_BYTES: u64 = 1 << 30;
 ///
 /// A file that cannot be read, whose length is not a positive multiple of [`RECORD`], or with a label that is no class.
 pub fn load(name: &str, files: &[PathBuf]) -> Result<ImageSet, DataError> {
-    let mut set = ImageSet { name: name.to_owned(), shape: SHAPE, classes: CLASSES, images: Vec::new(), labels: Vec::new() };
+    let mut set = ImageSet {
+        name: name.to_owned(),
+        shape: SHAPE,
+        classes: CLASSES,
+        class_names: CLASS_NAMES.map(str::to_owned).to_vec(),
+        images: Vec::new(),
+        labels: Vec::new(),
+    };
     for path in files {
         append(path, &mut set)?;
     }

@@ -16,7 +16,7 @@ use std::path::Path;
 use flate2::bufread::GzDecoder;
 
 use super::error::DataError;
-use super::images::ImageSet;
+use super::images::{ImageSet, class_numbers};
 
 /// Number of classes of every IDX dataset in the catalog.
 pub const CLASSES: usize = 10;
@@ -69,7 +69,8 @@ pub fn load(name: &str, images: &Path, labels: &Path) -> Result<ImageSet, DataEr
         return Err(DataError::LabelOutOfRange { path: labels.to_path_buf(), index, classes: CLASSES, found });
     }
     let shape = [1, dims[1] as usize, dims[2] as usize];
-    Ok(ImageSet { name: name.to_owned(), shape, classes: CLASSES, images: pixels, labels: classes })
+    let class_names = class_numbers(CLASSES);
+    Ok(ImageSet { name: name.to_owned(), shape, classes: CLASSES, class_names, images: pixels, labels: classes })
 }
 
 /// What a file holds by its first four bytes, after decompression; `None` when it is not IDX.

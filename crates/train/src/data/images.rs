@@ -1,9 +1,11 @@
 //! Labelled images as bytes.
 //!
-//! The model's input convention, everywhere: `real = byte / 255`, in `[0, 1]`, float32, layout NCHW. Bytes stay bytes until a
-//! batch is made, a quarter of the memory of floats. Not here: where the bytes come from (see `idx` and `cifar`).
+//! Bytes stay bytes until a batch is made, a quarter of the memory of floats; layout NCHW. What a model sees of them says
+//! [`Normalize`], `byte / 255` where nothing else is said. Not here: where the bytes come from (see `idx`, `cifar` and `folder`).
 
 use std::fmt;
+
+use super::normalize::Normalize;
 
 /// Which half of a dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,7 +27,7 @@ impl fmt::Display for Split {
 
 /// `N` images of one shape with one label each.
 ///
-/// The readers of this module uphold `images.len() == N * C * H * W`, `labels.len() == N` and every label `< classes`.
+/// The readers of this module uphold `images.len() == N * C * H * W`, `labels.len() == N`, every label `< classes` and `class_names.len() == classes`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageSet {
     /// The dataset's name, for messages and reports.
@@ -34,6 +36,8 @@ pub struct ImageSet {
     pub shape: [usize; 3],
     /// Number of classes; labels are in `[0, classes)`.
     pub classes: usize,
+    /// What each class is called, for reports; [`class_numbers`] where nobody has said.
+    pub class_names: Vec<String>,
     /// Raw bytes, `[N, C, H, W]`, row-major.
     pub images: Vec<u8>,
     /// One class a image, `[N]`.
@@ -81,20 +85,34 @@ impl ImageSet {
             name: self.name.clone(),
             shape: self.shape,
             classes: self.classes,
+            class_names: self.class_names.clone(),
             images: self.images[..keep * self.image_len()].to_vec(),
             labels: self.labels[..keep].to_vec(),
         }
     }
 
-    /// Every image as the model sees it: `byte / 255`, `[N, C, H, W]`.
+    /// Every image as a model sees it that was trained on `byte / 255`, `[N, C, H, W]`.
     pub fn to_f32(&self) -> Vec<f32> {
-        self.images.iter().map(|&byte| real(byte)).collect()
+        self.normalized(&Normalize::unit())
+    }
+
+    /// Every image as a model of this normalization sees it, `[N, C, H, W]`.
+    ///
+    /// # Panics
+    ///
+    /// Panics when `normalize` does not [suit](Normalize::suits) the channels.
+    pub fn normalized(&self, normalize: &Normalize) -> Vec<f32> {
+        let mut reals = Vec::with_capacity(self.images.len());
+        for image in self.images.chunks_exact(self.image_len().max(1)) {
+            normalize.append(image, self.shape[1] * self.shape[2], &mut reals);
+        }
+        reals
     }
 }
 
-/// The real value of a byte: `byte / 255`, by division so that 255 is exactly 1.
-pub(crate) fn real(byte: u8) -> f32 {
-    f32::from(byte) / 255.0
+/// Names of classes that have none: "0", "1", ….
+pub fn class_numbers(classes: usize) -> Vec<String> {
+    (0..classes).map(|class| class.to_string()).collect()
 }
 
 #[cfg(test)]
@@ -106,6 +124,7 @@ mod tests {
             name: "tiny".into(),
             shape: [1, 1, 2],
             classes: 10,
+            class_names: class_numbers(10),
             images: vec![0, 255, 51, 102, 1, 254],
             labels: vec![3, 1, 2],
         }

@@ -4,8 +4,8 @@
 //! not on the machine, not on the epochs before. So a position is an epoch and a batch, and a run resumes in the middle of an
 //! epoch with exactly the batches it had not seen ([`ImageLoader::starting_at`]).
 //!
-//! Batches are made when they are asked for. A batch is `B * C * H * W` divisions, a few hundredths of a training step, so there
-//! is no worker thread. Not here: augmentation.
+//! Worker threads make batches on the host ahead of time; the thread that takes one puts it on the device. What is in a batch
+//! depends on seed, epoch and position alone (see `augment`), so any number of workers gives the same batches.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,15 +17,30 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::images::{ImageSet, real};
+use super::augment::{Augment, Place};
+use super::images::ImageSet;
+use super::normalize::Normalize;
+use super::prefetch::Prefetch;
 
 /// A batch on a device.
 #[derive(Clone, Debug)]
 pub struct ImageBatch {
-    /// `[B, C, H, W]`, reals in `[0, 1]`.
+    /// `[B, C, H, W]`, reals as [`LoaderConfig::normalize`] says.
     pub images: Tensor<4>,
     /// `[B]`, classes in `[0, classes)`.
     pub targets: Tensor<1, Int>,
+    /// What else is in the images, if they are mixtures of two.
+    pub mix: Option<Mix>,
+}
+
+/// The other half of mixed images: each is `lambda` times an image of class `targets` of the batch, plus `1 - lambda` times an
+/// image of class `targets` of this. Its loss is the same mixture of the losses with respect to either.
+#[derive(Clone, Debug)]
+pub struct Mix {
+    /// `[B]`, classes in `[0, classes)`.
+    pub targets: Tensor<1, Int>,
+    /// Share of the first images, in `[0, 1]`.
+    pub lambda: f32,
 }
 
 /// The order in which an epoch visits the images.
@@ -50,7 +65,7 @@ pub enum LastBatch {
 }
 
 /// How an [`ImageLoader`] makes batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LoaderConfig {
     /// Images in a batch, at least 1.
     pub batch_size: usize,
@@ -58,17 +73,45 @@ pub struct LoaderConfig {
     pub order: Order,
     /// What becomes of a last, smaller batch.
     pub last: LastBatch,
+    /// What the model sees of a pixel.
+    pub normalize: Normalize,
+    /// How images are varied, by the seed of [`order`](Self::order), or 0 in stored order.
+    pub augment: Augment,
+    /// Threads that make batches ahead of time; with 0 they are made when they are asked for. It changes no batch.
+    pub workers: usize,
 }
 
 impl LoaderConfig {
-    /// For training: shuffled by `seed`, the last, smaller batch dropped.
+    /// For training: shuffled by `seed`, the last, smaller batch dropped; reals in `[0, 1]`, nothing varied, one worker.
     pub fn train(batch_size: usize, seed: u64) -> Self {
-        LoaderConfig { batch_size, order: Order::Shuffled { seed }, last: LastBatch::Drop }
+        LoaderConfig { order: Order::Shuffled { seed }, last: LastBatch::Drop, ..Self::test(batch_size) }
     }
 
-    /// For evaluation: every image, as stored.
+    /// For evaluation: every image, as stored; reals in `[0, 1]`, nothing varied, one worker.
     pub fn test(batch_size: usize) -> Self {
-        LoaderConfig { batch_size, order: Order::Stored, last: LastBatch::Keep }
+        LoaderConfig {
+            batch_size,
+            order: Order::Stored,
+            last: LastBatch::Keep,
+            normalize: Normalize::unit(),
+            augment: Augment::none(),
+            workers: 1,
+        }
+    }
+
+    /// The same with another normalization.
+    pub fn with_normalize(self, normalize: Normalize) -> Self {
+        LoaderConfig { normalize, ..self }
+    }
+
+    /// The same with another augmentation.
+    pub fn with_augment(self, augment: Augment) -> Self {
+        LoaderConfig { augment, ..self }
+    }
+
+    /// The same with another number of workers.
+    pub fn with_workers(self, workers: usize) -> Self {
+        LoaderConfig { workers, ..self }
     }
 }
 
@@ -96,9 +139,16 @@ impl ImageLoader {
     ///
     /// # Panics
     ///
-    /// Panics when the batch size is 0.
+    /// Panics when the batch size is 0, or when normalization or augmentation do not suit the images; of settings that a user
+    /// chose, [`DataConfig::suits`](super::DataConfig::suits) says so without a panic.
     pub fn new(set: Arc<ImageSet>, config: LoaderConfig, device: &Device) -> Self {
         assert!(config.batch_size > 0, "batch size: expected at least 1, found 0");
+        if let Err(error) = config.normalize.suits(&set.name, set.shape[0]) {
+            panic!("{error}");
+        }
+        if let Err(error) = config.augment.suits(&set.name, set.shape) {
+            panic!("{error}");
+        }
         let items = 0..set.len();
         ImageLoader { set, items, config, device: device.clone(), next: Mutex::new(Position { epoch: 0, batch: 0 }) }
     }
@@ -117,34 +167,107 @@ impl ImageLoader {
     }
 
     /// The batches of epoch `epoch` from `start` on, both counted from 0; none when `start` is past the end.
-    pub fn epoch(&self, epoch: u64, start: usize) -> ImageBatches<'_> {
+    pub fn epoch(&self, epoch: u64, start: usize) -> ImageBatches {
         let order = match self.config.order {
             Order::Stored => None,
             Order::Shuffled { seed } => Some(permutation(seed, epoch, self.items.len())),
         };
         let total = self.num_items();
-        ImageBatches { loader: self, order, done: start.saturating_mul(self.config.batch_size).min(total), total }
+        let batches = self.batches_per_epoch();
+        let maker = Maker { set: self.set.clone(), items: self.items.clone(), config: self.config.clone(), epoch, order, total };
+        let (maker, next) = (Arc::new(maker), start.min(batches));
+        ImageBatches { maker, device: self.device.clone(), next, batches, total, ahead: Ahead::Unstarted }
     }
 
     /// A loader over part of the same images, standing where this one stands.
     fn part(&self, items: Range<usize>, device: &Device) -> Self {
         let next = Mutex::new(*self.next.lock().unwrap_or_else(PoisonError::into_inner));
-        ImageLoader { set: self.set.clone(), items, config: self.config, device: device.clone(), next }
+        ImageLoader { set: self.set.clone(), items, config: self.config.clone(), device: device.clone(), next }
+    }
+}
+
+/// Makes the batches of one epoch on the host, on whichever thread asks.
+struct Maker {
+    set: Arc<ImageSet>,
+    items: Range<usize>,
+    config: LoaderConfig,
+    epoch: u64,
+    /// Places within the range of items, when they are not simply counted up.
+    order: Option<Vec<u32>>,
+    /// Images of the epoch.
+    total: usize,
+}
+
+/// A batch on the host.
+struct HostBatch {
+    /// `[B, C, H, W]`.
+    images: Vec<f32>,
+    /// `[B]`.
+    targets: Vec<i32>,
+    /// Classes `[B]` of the other images, and the share of the first.
+    mix: Option<(Vec<i32>, f32)>,
+}
+
+impl Maker {
+    /// Images of the epoch that batch `batch` holds.
+    fn places(&self, batch: usize) -> Range<usize> {
+        let first = batch * self.config.batch_size;
+        first..self.total.min(first + self.config.batch_size)
     }
 
-    /// The images at these places of the set, as tensors.
-    fn batch(&self, indices: impl ExactSizeIterator<Item = usize>) -> ImageBatch {
+    /// Batch `batch` of the epoch.
+    fn make(&self, batch: usize) -> HostBatch {
+        let LoaderConfig { order, normalize, augment, .. } = &self.config;
         let [channels, height, width] = self.set.shape;
-        let count = indices.len();
-        let mut images = Vec::with_capacity(count * self.set.image_len());
-        let mut targets = Vec::with_capacity(count);
-        for index in indices {
-            images.extend(self.set.image(index).iter().map(|&byte| real(byte)));
+        let seed = match order {
+            Order::Stored => 0,
+            Order::Shuffled { seed } => *seed,
+        };
+        // Parts of a loader, on other devices, draw other numbers than this one.
+        let place = |place: usize| Place { seed, epoch: self.epoch, position: self.items.start + place };
+        let cover: Vec<u8> = (0..channels).map(|channel| normalize.mean_byte(channel)).collect();
+        let places = self.places(batch);
+        let mut images = Vec::with_capacity(places.len() * self.set.image_len());
+        let mut targets = Vec::with_capacity(places.len());
+        let mut varied = Vec::new();
+        for position in places.clone() {
+            let index = self.items.start + self.order.as_ref().map_or(position, |order| order[position] as usize);
+            let image = self.set.image(index);
+            if augment.varies_bytes() {
+                augment.vary(image, self.set.shape, &cover, place(position), &mut varied);
+                normalize.append(&varied, height * width, &mut images);
+            } else {
+                normalize.append(image, height * width, &mut images);
+            }
             targets.push(i32::from(self.set.labels[index]));
         }
+        let mix = augment.lambda(place(places.start)).map(|lambda| {
+            mix(&mut images, self.set.image_len(), lambda);
+            (targets.iter().rev().copied().collect(), lambda)
+        });
+        HostBatch { images, targets, mix }
+    }
+}
+
+/// Mixes the images of a batch with those of the same batch from its end on.
+fn mix(images: &mut [f32], image_len: usize, lambda: f32) {
+    let others = images.to_vec();
+    for (image, other) in images.chunks_exact_mut(image_len).zip(others.chunks_exact(image_len).rev()) {
+        for (real, other) in image.iter_mut().zip(other) {
+            *real = lambda * *real + (1.0 - lambda) * other;
+        }
+    }
+}
+
+impl HostBatch {
+    /// The batch on `device`.
+    fn upload(self, [channels, height, width]: [usize; 3], device: &Device) -> ImageBatch {
+        let count = self.targets.len();
+        let classes = |targets| Tensor::from_data(TensorData::new(targets, [count]), device);
         ImageBatch {
-            images: Tensor::from_data(TensorData::new(images, [count, channels, height, width]), &self.device),
-            targets: Tensor::from_data(TensorData::new(targets, [count]), &self.device),
+            images: Tensor::from_data(TensorData::new(self.images, [count, channels, height, width]), device),
+            targets: classes(self.targets),
+            mix: self.mix.map(|(targets, lambda)| Mix { targets: classes(targets), lambda }),
         }
     }
 }
@@ -174,35 +297,51 @@ impl DataLoader<ImageBatch> for ImageLoader {
     }
 }
 
-/// The batches of one epoch.
-pub struct ImageBatches<'a> {
-    loader: &'a ImageLoader,
-    /// Places within the loader's range, when they are not simply counted up.
-    order: Option<Vec<u32>>,
-    /// Images already behind, those before the starting batch included.
-    done: usize,
+/// The batches of one epoch. Threads are started when the first one is taken, and end with this.
+pub struct ImageBatches {
+    maker: Arc<Maker>,
+    device: Device,
+    /// The batch to be taken next.
+    next: usize,
+    batches: usize,
+    /// Images of the epoch.
     total: usize,
+    ahead: Ahead,
 }
 
-impl Iterator for ImageBatches<'_> {
+/// Who makes the batches.
+enum Ahead {
+    Unstarted,
+    Workers(Prefetch<HostBatch>),
+    Taker,
+}
+
+impl Iterator for ImageBatches {
     type Item = Result<ImageBatch, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.done >= self.total {
+        if self.next >= self.batches {
             return None;
         }
-        let end = self.total.min(self.done + self.loader.config.batch_size);
-        let places = self.done..end;
-        self.done = end;
-        let first = self.loader.items.start;
-        let order = self.order.as_deref();
-        Some(Ok(self.loader.batch(places.map(|place| first + order.map_or(place, |order| order[place] as usize)))))
+        if matches!(self.ahead, Ahead::Unstarted) {
+            let maker = self.maker.clone();
+            let make = Arc::new(move |batch| maker.make(batch));
+            let workers = Prefetch::start(self.maker.config.workers, self.next, self.batches, make);
+            self.ahead = workers.map_or(Ahead::Taker, Ahead::Workers);
+        }
+        let batch = match &mut self.ahead {
+            Ahead::Workers(workers) => workers.take()?,
+            _ => self.maker.make(self.next),
+        };
+        self.next += 1;
+        Some(Ok(batch.upload(self.maker.set.shape, &self.device)))
     }
 }
 
-impl DataLoaderIterator<ImageBatch> for ImageBatches<'_> {
+impl DataLoaderIterator<ImageBatch> for ImageBatches {
     fn progress(&self) -> Progress {
-        Progress::new(self.done, self.total, Some("items".to_owned()))
+        let done = self.next.saturating_mul(self.maker.config.batch_size).min(self.total);
+        Progress::new(done, self.total, Some("items".to_owned()))
     }
 }
 
@@ -232,12 +371,13 @@ pub fn permutation(seed: u64, epoch: u64, count: usize) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::class_numbers;
 
     /// `count` images of 1 x 1 x 2 whose first byte and label tell their place.
     fn set(count: u8) -> Arc<ImageSet> {
         let images = (0..count).flat_map(|index| [index, 255]).collect();
         let labels = (0..count).map(|index| index % 10).collect();
-        Arc::new(ImageSet { name: "count".into(), shape: [1, 1, 2], classes: 10, images, labels })
+        Arc::new(ImageSet { name: "count".into(), shape: [1, 1, 2], classes: 10, class_names: class_numbers(10), images, labels })
     }
 
     fn loader(count: u8, config: LoaderConfig) -> ImageLoader {
@@ -286,7 +426,7 @@ mod tests {
         let seed = 20_261_123;
         println!("seed {seed}");
         let config = LoaderConfig { last: LastBatch::Keep, ..LoaderConfig::train(8, seed) };
-        let (one, other) = (loader(100, config), loader(100, config));
+        let (one, other) = (loader(100, config.clone()), loader(100, config.clone()));
         let first = places(one.iter());
         let second = places(one.iter());
         assert_ne!(first, second);
@@ -314,11 +454,11 @@ mod tests {
     fn resuming_gives_exactly_the_batches_that_were_missing() {
         let config = LoaderConfig::train(4, 5);
         let whole: Vec<_> = {
-            let loader = loader(50, config);
+            let loader = loader(50, config.clone());
             (0..3).map(|_| places(loader.iter())).collect()
         };
         for start in 0..=whole[1].len() {
-            let resumed = loader(50, config).starting_at(1, start);
+            let resumed = loader(50, config.clone()).starting_at(1, start);
             // Burn moves the loader to the model's device before the first pass.
             let resumed = resumed.to_device(&Device::flex());
             let rest = resumed.iter();
@@ -326,7 +466,90 @@ mod tests {
             assert_eq!(places(rest), whole[1][start..]);
             assert_eq!(places(resumed.iter()), whole[2]);
         }
-        assert!(places(loader(50, config).epoch(0, usize::MAX)).is_empty());
+        assert!(places(loader(50, config.clone()).epoch(0, usize::MAX)).is_empty());
+    }
+
+    /// 40 images of 2 x 6 x 5, and a batch of them on the host.
+    fn host(config: &LoaderConfig, epoch: u64, start: usize) -> Vec<(Vec<f32>, Vec<i64>, Option<(Vec<i64>, f32)>)> {
+        let images = (0..40 * 60).map(|at| (at * 7 % 251) as u8).collect();
+        let labels = (0..40).map(|index| index % 10).collect();
+        let (shape, class_names) = ([2, 6, 5], class_numbers(10));
+        let set = Arc::new(ImageSet { name: "pattern".into(), shape, classes: 10, class_names, images, labels });
+        let loader = ImageLoader::new(set, config.clone(), &Device::flex());
+        let classes = |targets: Tensor<1, Int>| targets.into_data().convert::<i64>().try_into_vec::<i64>().unwrap();
+        loader
+            .epoch(epoch, start)
+            .map(|batch| {
+                let ImageBatch { images, targets, mix } = batch.unwrap();
+                (images.into_data().try_into_vec().unwrap(), classes(targets), mix.map(|mix| (classes(mix.targets), mix.lambda)))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn any_number_of_workers_gives_the_same_batches_from_any_position_on() {
+        let augment = Augment { crop: 2, flip: true, cutout: 2, mixup: 0.4 };
+        let config = LoaderConfig { last: LastBatch::Keep, ..LoaderConfig::train(6, 77) }.with_augment(augment);
+        let one = host(&config.clone().with_workers(0), 3, 0);
+        assert_eq!(one.len(), 7);
+        for workers in [1, 2, 3, 16] {
+            for start in 0..=7 {
+                assert_eq!(host(&config.clone().with_workers(workers), 3, start), one[start..], "{workers} workers from {start}");
+            }
+        }
+        assert_ne!(host(&config, 4, 0), one);
+    }
+
+    #[test]
+    fn mixtures_are_of_the_batch_and_its_reverse() {
+        let plain = LoaderConfig::train(6, 5).with_normalize(Normalize::signed());
+        let mixed = plain.clone().with_augment(Augment { mixup: 1.0, ..Augment::none() });
+        let (plain, mixed) = (host(&plain, 0, 0), host(&mixed, 0, 0));
+        for ((images, targets, none), (mixtures, first, mix)) in plain.iter().zip(&mixed) {
+            let (second, lambda) = mix.as_ref().unwrap();
+            assert!(none.is_none() && first == targets);
+            assert!(second.iter().eq(targets.iter().rev()));
+            for (at, mixture) in mixtures.iter().enumerate() {
+                let other = images[(5 - at / 60) * 60 + at % 60];
+                assert_eq!(*mixture, lambda * images[at] + (1.0 - lambda) * other);
+            }
+        }
+        let lambdas: Vec<f32> = mixed.iter().map(|(.., mix)| mix.as_ref().unwrap().1).collect();
+        assert!(lambdas.windows(2).all(|pair| pair[0] != pair[1]), "{lambdas:?}");
+    }
+
+    #[test]
+    fn parts_draw_other_numbers_than_the_whole() {
+        let images = vec![0; 20].into_iter().chain((1..=20).flat_map(|_| [1u8])).collect::<Vec<u8>>();
+        let set = ImageSet {
+            name: "s".into(),
+            shape: [1, 1, 2],
+            classes: 1,
+            class_names: class_numbers(1),
+            images,
+            labels: vec![0; 20],
+        };
+        let flip = Augment { mixup: 1.0, ..Augment::none() };
+        let config = LoaderConfig { order: Order::Stored, ..LoaderConfig::test(10) }.with_augment(flip);
+        let loader = ImageLoader::new(Arc::new(set), config, &Device::flex());
+        let lambda = |part: Arc<dyn DataLoader<ImageBatch>>| part.iter().next().unwrap().unwrap().mix.unwrap().lambda;
+        assert_ne!(lambda(loader.slice(0, 10)), lambda(loader.slice(10, 20)));
+    }
+
+    #[test]
+    fn an_epoch_may_be_left_before_its_end() {
+        let loader = loader(200, LoaderConfig::test(1).with_workers(4));
+        for taken in [0, 1, 7] {
+            let mut batches = loader.epoch(0, 0);
+            assert_eq!(places(batches.by_ref().take(taken)).len(), taken);
+            assert_eq!(batches.progress().items_processed, taken);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "normalize, count")]
+    fn another_number_of_channels_is_a_mistake() {
+        loader(3, LoaderConfig::test(1).with_normalize(Normalize::imagenet()));
     }
 
     #[test]

@@ -10,37 +10,43 @@
 //! | part | where it comes from |
 //! | --- | --- |
 //! | parameters, running statistics | the model |
-//! | Adam's moments | [`FitState`] |
+//! | the optimizer's moments, the average of parameters, the average of losses | [`FitState`] |
 //! | images of the step | seed, phase, step |
 //! | learning rate | plan, step |
 //! | random numbers on the device | seed, phase, step: the device is seeded anew before each step |
 //!
 //! Not here: what a phase does to the model (see the recipe), and the layout of checkpoints (see [`checkpoint`](crate::checkpoint)).
 
+mod average;
+pub mod diagnosis;
 mod handoff;
 mod learning_rate;
 pub(crate) mod measure;
+mod parameters;
 mod segment;
 
 use crate::{
     checkpoint::CheckpointInfo,
     classifier::{BatchResult, Classifier, Trainer, percent},
-    data::{ImageLoader, ImageSet, LoaderConfig},
+    data::{DataConfig, ImageLoader, ImageSet},
     error::TrainError,
-    metrics::{Keep, MetricsFile},
+    objective::Objective,
     progress::{self, ProgressStyle},
+    report::Recorder,
     run::{RunDirectory, same},
-    schedule::{check_batch_size, check_learning_rate, check_seed},
+    schedule::{OptimizerKind, RateShape, check_batch_size, check_learning_rate, check_seed},
 };
+use average::Average;
 use burn::{
-    module::Module,
-    optim::{AdamConfig, OptimizerRecord},
+    optim::OptimizerRecord,
+    store::ModuleRecord,
     tensor::Device,
     train::{InferenceStep, Interrupter, Learner, SupervisedTraining, TrainingStrategy},
 };
 use handoff::{Always, handoff};
 use learning_rate::Clock;
 use measure::{Mean, NoLog, Quantity};
+use parameters::Roles;
 use segment::{Segment, Shared};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -49,7 +55,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-pub use learning_rate::WarmupCosine;
+pub use learning_rate::LearningRateCurve;
 
 /// What is being trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -82,48 +88,99 @@ impl fmt::Display for Phase {
     }
 }
 
-/// A phase of training with Adam (betas 0.9 and 0.999), and how far to go in it.
-#[derive(Clone, Debug, PartialEq)]
+/// A phase of training, and how far to go in it.
+#[derive(Clone, Debug)]
 pub struct FitPlan {
     /// The phase.
     pub phase: Phase,
     /// Name of the model, written into checkpoints.
     pub model: String,
-    /// Epochs of the phase; a training epoch drops the images that do not fill a batch.
+    /// Epochs of the phase; a training epoch drops the images that do not fill a step.
     pub epochs: usize,
-    /// Images in a step, at least 1 and at most as many as there are to train on.
+    /// Images in a batch, at least 1; a step's batches are at most as many images as there are to train on.
     pub batch_size: usize,
-    /// Peak learning rate, in `(0, 1]`; see [`WarmupCosine`].
+    /// Batches whose gradients make one step, at least 1.
+    pub accumulate: usize,
+    /// Peak learning rate, in `(0, 1]`; see [`LearningRateCurve`].
     pub learning_rate: f64,
     /// Steps over which the learning rate rises to its peak; no more than a tenth of the phase's are used.
     pub warmup_steps: usize,
+    /// How the learning rate goes on; see [`LearningRateCurve`].
+    pub shape: RateShape,
+    /// Lowest rate of a cosine, as a share of the peak.
+    pub floor: f64,
+    /// Shares of the phase's steps at which the shape `step` multiplies by `factor`.
+    pub steps: Vec<f64>,
+    /// That factor.
+    pub factor: f64,
+    /// What makes steps of gradients.
+    pub optimizer: OptimizerKind,
+    /// Momentum of SGD, in `[0, 1)`.
+    pub momentum: f64,
+    /// Decay of weights of two or more dimensions, ≥ 0.
+    pub weight_decay: f64,
+    /// Rate of ranges as a multiple of that of weights, ≥ 0.
+    pub range_factor: f64,
+    /// The step of the phase from which on ranges stay; `None` for never.
+    pub ranges_frozen_from: Option<usize>,
+    /// Highest norm of the gradient of all weights, and of all ranges (Q82).
+    pub gradient_clip: Option<f64>,
+    /// Decay of the moving average of parameters, in `[0, 1)` (Q83); `None` for no average.
+    pub average_decay: Option<f64>,
+    /// A loss beyond so many times its moving average ends the training, > 1 (Q84).
+    pub explosion_factor: f64,
+    /// What is minimized.
+    pub objective: Objective,
     /// Seed of the order of images and of random numbers, below 2^63.
     pub seed: u64,
     /// Steps between two checkpoints, at least 1; the end of an epoch always makes one.
     pub checkpoint_every: usize,
+    /// Steps whose losses are read from the device together, at least 1; the numbers do not depend on it.
+    pub read_every: usize,
+    /// Epochs of the phases that follow, for the time left to the end of the run.
+    pub later_epochs: usize,
     /// The segment ends when so many steps of the phase are done; `None` for all of them.
     pub stop_at_step: Option<usize>,
+    /// How often the caller has changed the model since the phase began; written into checkpoints.
+    pub part: usize,
 }
 
 impl FitPlan {
-    /// A whole phase, with a checkpoint every 200 steps and no warm-up.
+    /// A whole phase with Adam and a cosine, with a checkpoint every 200 steps and no warm-up.
     pub fn new(phase: Phase, model: &str, epochs: usize, batch_size: usize, learning_rate: f64, seed: u64) -> Self {
         Self {
             phase,
             model: model.into(),
             epochs,
             batch_size,
+            accumulate: 1,
             learning_rate,
             warmup_steps: 0,
+            shape: RateShape::Cosine,
+            floor: 0.0,
+            steps: Vec::new(),
+            factor: 0.1,
+            optimizer: OptimizerKind::Adam,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            range_factor: 1.0,
+            ranges_frozen_from: None,
+            gradient_clip: None,
+            average_decay: None,
+            explosion_factor: 20.0,
+            objective: Objective::default(),
             seed,
             checkpoint_every: 200,
+            read_every: 1,
+            later_epochs: 0,
             stop_at_step: None,
+            part: 0,
         }
     }
 
     /// Steps in one epoch over `images` images.
     pub fn steps_per_epoch(&self, images: usize) -> usize {
-        images / self.batch_size.max(1)
+        images / self.batch_size.max(1) / self.accumulate.max(1)
     }
 
     /// Steps of the phase over `images` images.
@@ -135,15 +192,34 @@ impl FitPlan {
         check_seed(self.seed)?;
         check_batch_size(self.batch_size)?;
         check_learning_rate("learning_rate", self.learning_rate)?;
-        if self.batch_size > images {
+        let counts =
+            [("checkpoint_every", self.checkpoint_every), ("read_every", self.read_every), ("accumulate", self.accumulate)];
+        for (field, count) in counts {
+            if count == 0 {
+                return Err(TrainError::Hyperparameter { field, expected: "at least 1", found: "0".into() });
+            }
+        }
+        if self.steps_per_epoch(images) == 0 {
+            let found = match self.accumulate {
+                1 => format!("{} for {images} images", self.batch_size),
+                batches => format!("{batches} times {} for {images} images", self.batch_size),
+            };
             let expected = "at most the number of training images";
-            let found = format!("{} for {images} images", self.batch_size);
             return Err(TrainError::Hyperparameter { field: "batch_size", expected, found });
         }
-        if self.checkpoint_every == 0 {
-            return Err(TrainError::Hyperparameter { field: "checkpoint_every", expected: "at least 1", found: "0".into() });
-        }
         Ok(())
+    }
+
+    fn curve(&self, total_steps: usize) -> LearningRateCurve {
+        LearningRateCurve {
+            shape: self.shape,
+            peak: self.learning_rate,
+            warmup_steps: self.warmup_steps.min(total_steps / 10),
+            total_steps,
+            floor: self.floor,
+            steps: self.steps.clone(),
+            factor: self.factor,
+        }
     }
 }
 
@@ -154,6 +230,12 @@ pub struct FitState {
     /// Whether the epoch that `step` ends, if it ends one, has been evaluated.
     pub(crate) evaluated: bool,
     pub(crate) optimizer: Option<OptimizerRecord>,
+    /// The moving average of parameters, where there is one.
+    pub(crate) average: Option<ModuleRecord>,
+    /// The moving average of losses, after the first step.
+    pub(crate) loss_average: Option<f64>,
+    /// [`FitPlan::part`] of the last step.
+    pub(crate) part: usize,
     /// Length of `metrics.csv`; `None` cuts it where the phase begins.
     pub(crate) metrics_bytes: Option<u64>,
     pub(crate) origin: Option<Origin>,
@@ -175,6 +257,11 @@ impl FitState {
     /// Steps of the phase that are done.
     pub fn step(&self) -> usize {
         self.step
+    }
+
+    /// [`FitPlan::part`] of the last step.
+    pub fn part(&self) -> usize {
+        self.part
     }
 
     fn must_suit(&self, plan: &FitPlan, images: usize) -> Result<(), TrainError> {
@@ -237,12 +324,16 @@ impl Evaluation {
 pub struct Fitted<M> {
     /// The model in training mode; `valid()` gives the one to use.
     pub model: M,
+    /// The moving average of the model, in inference, where the plan asks for one.
+    pub average: Option<M>,
     /// From where the next call continues.
     pub state: FitState,
     /// Why it came back.
     pub ending: Ending,
     /// The last evaluation of this call, if an epoch ended.
     pub evaluation: Option<Evaluation>,
+    /// That of the moving average, where there is one.
+    pub average_evaluation: Option<Evaluation>,
 }
 
 /// Trains `model` from `from` to the end of the phase, or to where `plan` or `interrupter` stops it.
@@ -269,20 +360,35 @@ pub fn fit<M: Classifier>(
     plan.validate(images)?;
     from.must_suit(plan, images)?;
     let (steps_per_epoch, total_steps) = (plan.steps_per_epoch(images), plan.total_steps(images));
-    let keep = from.metrics_bytes.map_or(Keep::Before(plan.phase), Keep::Bytes);
-    let metrics = MetricsFile::open(&run.metrics(), keep)?;
+    let recorder = Recorder::open(run, plan.phase, &from, &model)?;
 
     let training_device = if device.is_autodiff() { device.clone() } else { device.clone().autodiff() };
-    let position = (plan.phase.loader_epoch(from.step / steps_per_epoch), from.step % steps_per_epoch);
-    let train = ImageLoader::new(data.train.clone(), LoaderConfig::train(plan.batch_size, plan.seed), &training_device)
+    let images_of = &run.manifest().data;
+    let position = (plan.phase.loader_epoch(from.step / steps_per_epoch), from.step % steps_per_epoch * plan.accumulate);
+    let train = ImageLoader::new(data.train.clone(), images_of.train(&data.train, plan.batch_size, plan.seed), &training_device)
         .starting_at(position.0, position.1);
-    let valid = ImageLoader::new(data.valid.clone(), LoaderConfig::test(EVALUATION_BATCH), &training_device.clone().inner());
+    let valid = ImageLoader::new(data.valid.clone(), images_of.test(EVALUATION_BATCH), &training_device.clone().inner());
 
-    let rate = WarmupCosine { peak: plan.learning_rate, warmup_steps: plan.warmup_steps.min(total_steps / 10), total_steps };
-    let clock = Clock { rate, next_step: from.step };
+    let until = usize::MAX;
+    let clock = Clock { curve: Arc::new(plan.curve(total_steps)), next_step: from.step, multiple: 1.0, until };
     // By way of a validation model, parameters that the caller has computed become leaves of the graph.
-    let model = Trainer(model.valid()).train().fork(&training_device);
-    let mut learner = Learner::new(model, AdamConfig::new().init(), clock);
+    let model = Trainer {
+        model: model.valid().train().fork(&training_device),
+        objective: plan.objective.to_device(&training_device),
+        accumulate: plan.accumulate,
+    };
+    let average = match (plan.average_decay, from.average) {
+        (None, _) => None,
+        (Some(decay), None) => Some(Average::new(&model.model, decay)),
+        (Some(decay), Some(record)) => {
+            let place = from.origin.as_ref().map_or_else(|| run.checkpoints(), |origin| origin.path.clone());
+            let wrong = |source| TrainError::WrongParameters { path: place, source };
+            Some(Average::resumed(&model.model, decay, record).map_err(wrong)?)
+        }
+    };
+    let roles = Roles::of(&model.model);
+    let rates = roles.rates(clock, plan.range_factor, plan.ranges_frozen_from.unwrap_or(until));
+    let mut learner = Learner::new(model, roles.optimizer(plan), rates);
     if let Some(optimizer) = from.optimizer {
         learner.load_optim(optimizer);
     }
@@ -290,14 +396,24 @@ pub fn fit<M: Classifier>(
     let (handoffs, records) = handoff();
     let renderer = progress::renderer(
         style,
-        progress::Extent { phase: plan.phase, step: from.step, total_steps, steps_per_epoch, batch_size: plan.batch_size },
+        progress::Extent {
+            phase: plan.phase,
+            step: from.step,
+            total_steps,
+            steps_per_epoch,
+            batch_size: plan.batch_size * plan.accumulate,
+            later_steps: plan.later_epochs.saturating_mul(steps_per_epoch),
+        },
     );
     let shared = Arc::new(Mutex::new(Shared {
         step: from.step,
         evaluated: from.evaluated,
-        metrics,
+        recorder,
         records,
+        average,
+        loss_average: from.loss_average,
         evaluation: None,
+        average_evaluation: None,
         ending: Ok(Ending::Completed),
         result: None,
     }));
@@ -307,6 +423,7 @@ pub fn fit<M: Classifier>(
         total_steps,
         checkpoints: run.checkpoints(),
         device: training_device,
+        roles,
         shared: shared.clone(),
     };
     let result = SupervisedTraining::new(run.path(), Arc::new(train), Arc::new(valid))
@@ -328,33 +445,52 @@ pub fn fit<M: Classifier>(
         return Err(TrainError::Learner { phase: plan.phase, source });
     }
     let (model, optimizer) = shared.result.take().expect("a segment that ends without an error leaves its model");
-    let metrics_bytes = Some(shared.metrics.sync()?);
+    let metrics_bytes = Some(shared.recorder.sync()?);
     Ok(Fitted {
-        model: model.0,
+        model: model.model,
+        average: shared.average.as_ref().map(Average::model),
         state: FitState {
             step: shared.step,
             evaluated: shared.evaluated,
             optimizer: Some(optimizer),
+            average: shared.average.as_ref().map(Average::record),
+            loss_average: shared.loss_average,
+            part: plan.part,
             metrics_bytes,
             origin: None,
         },
         ending,
         evaluation: shared.evaluation,
+        average_evaluation: shared.average_evaluation,
     })
 }
 
 /// Images that are evaluated at a time.
 const EVALUATION_BATCH: usize = 200;
 
-/// Loss and accuracy of `model` over `images`, on `device`, without training.
+/// Loss and accuracy of `model` over `images`, in `[0, 1]`, on `device`, without training.
 ///
 /// # Errors
 ///
 /// [`TrainError::Device`] when the device fails.
 pub fn evaluate<M: Classifier>(model: &M, images: &Arc<ImageSet>, device: &Device) -> Result<Evaluation, TrainError> {
+    evaluate_with(model, images, &DataConfig::default(), device)
+}
+
+/// As [`evaluate`], of images as `config` has the model see them.
+///
+/// # Errors
+///
+/// [`TrainError::Device`] when the device fails.
+pub fn evaluate_with<M: Classifier>(
+    model: &M,
+    images: &Arc<ImageSet>,
+    config: &DataConfig,
+    device: &Device,
+) -> Result<Evaluation, TrainError> {
     let device = device.clone().inner();
-    let model = Trainer(model.valid().fork(&device));
-    let loader = ImageLoader::new(images.clone(), LoaderConfig::test(EVALUATION_BATCH), &device);
+    let model = Trainer::new(model.valid().fork(&device));
+    let loader = ImageLoader::new(images.clone(), config.test(EVALUATION_BATCH), &device);
     let place = || format!("evaluation on {}", images.name);
     let mut sum = Sum::default();
     for batch in loader.epoch(0, 0) {

@@ -8,9 +8,16 @@ mod gru;
 mod lenet;
 mod lstm;
 mod mlp;
+mod resnet20;
 mod resnet8;
 
-use crate::{classifier::Classifier, data::ImageSet, error::TrainError, random::with_seed};
+use crate::{
+    classifier::Classifier,
+    data::{ImageSet, Normalize},
+    error::TrainError,
+    pretrained::Rename,
+    random::with_seed,
+};
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{Bool, Device, Int, Tensor},
@@ -23,6 +30,7 @@ pub use lenet::LeNet;
 pub use lstm::LstmClassifier;
 pub use mlp::Mlp;
 pub use resnet8::{Block, ResNet8};
+pub use resnet20::{BasicBlock, ResNet20};
 
 /// The name of a network of the zoo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +41,8 @@ pub enum ZooModel {
     LeNet,
     /// [`ResNet8`].
     ResNet8,
+    /// [`ResNet20`].
+    ResNet20,
     /// [`DsCnn`] for one-channel images of 28 by 28.
     DsCnn,
     /// [`LstmClassifier`].
@@ -43,7 +53,7 @@ pub enum ZooModel {
 
 impl ZooModel {
     /// Every network, in the order in which they are listed to the user.
-    pub const ALL: [Self; 6] = [Self::Mlp, Self::LeNet, Self::ResNet8, Self::DsCnn, Self::Lstm, Self::Gru];
+    pub const ALL: [Self; 7] = [Self::Mlp, Self::LeNet, Self::ResNet8, Self::ResNet20, Self::DsCnn, Self::Lstm, Self::Gru];
 
     /// The name on the command line and in files.
     pub const fn name(self) -> &'static str {
@@ -51,6 +61,7 @@ impl ZooModel {
             Self::Mlp => "mlp",
             Self::LeNet => "lenet",
             Self::ResNet8 => "resnet8",
+            Self::ResNet20 => "resnet20",
             Self::DsCnn => "ds-cnn",
             Self::Lstm => "lstm",
             Self::Gru => "gru",
@@ -61,13 +72,31 @@ impl ZooModel {
     pub const fn input_shape(self) -> [usize; 3] {
         match self {
             Self::Mlp | Self::LeNet | Self::DsCnn | Self::Lstm | Self::Gru => [1, 28, 28],
-            Self::ResNet8 => [3, 32, 32],
+            Self::ResNet8 | Self::ResNet20 => [3, 32, 32],
         }
     }
 
     /// Number of class scores.
     pub const fn classes(self) -> usize {
         10
+    }
+
+    /// What the network sees of a pixel, unless it is said: for `resnet20` what its published weights were trained on.
+    pub fn normalize(self) -> Normalize {
+        match self {
+            Self::ResNet20 => Normalize::imagenet(),
+            Self::Mlp | Self::LeNet | Self::ResNet8 | Self::DsCnn | Self::Lstm | Self::Gru => Normalize::unit(),
+        }
+    }
+
+    /// Rules that give tensors from elsewhere this network's names: other common names of the same layers.
+    pub fn rename(self) -> Rename {
+        let table: &[(&str, &str)] = match self {
+            // Torchvision's name of the last layer.
+            Self::ResNet20 => &[(r"^fc\.", "linear.")],
+            Self::Mlp | Self::LeNet | Self::ResNet8 | Self::DsCnn | Self::Lstm | Self::Gru => &[],
+        };
+        Rename::table(table)
     }
 
     /// Checks that the images of `set` are of this network's shape and have no more classes than it has scores.
@@ -97,6 +126,7 @@ impl ZooModel {
                 Self::Mlp => ZooNet::Mlp(Mlp::init(device)),
                 Self::LeNet => ZooNet::LeNet(LeNet::init(device)),
                 Self::ResNet8 => ZooNet::ResNet8(ResNet8::init(device)),
+                Self::ResNet20 => ZooNet::ResNet20(ResNet20::init(device)),
                 Self::DsCnn => ZooNet::DsCnn(DsCnn::init(1, device)),
                 Self::Lstm => ZooNet::Lstm(LstmClassifier::init(device)),
                 Self::Gru => ZooNet::Gru(GruClassifier::init(device)),
@@ -162,6 +192,8 @@ pub enum ZooNet {
     LeNet(LeNet),
     /// Named `resnet8`.
     ResNet8(ResNet8),
+    /// Named `resnet20`.
+    ResNet20(ResNet20),
     /// Named `ds-cnn`.
     DsCnn(DsCnn),
     /// Named `lstm`.
@@ -177,6 +209,7 @@ impl ZooNet {
             Self::Mlp(_) => ZooModel::Mlp,
             Self::LeNet(_) => ZooModel::LeNet,
             Self::ResNet8(_) => ZooModel::ResNet8,
+            Self::ResNet20(_) => ZooModel::ResNet20,
             Self::DsCnn(_) => ZooModel::DsCnn,
             Self::Lstm(_) => ZooModel::Lstm,
             Self::Gru(_) => ZooModel::Gru,
@@ -191,6 +224,7 @@ macro_rules! each {
             ZooNet::Mlp($net) => $body,
             ZooNet::LeNet($net) => $body,
             ZooNet::ResNet8($net) => $body,
+            ZooNet::ResNet20($net) => $body,
             ZooNet::DsCnn($net) => $body,
             ZooNet::Lstm($net) => $body,
             ZooNet::Gru($net) => $body,
@@ -205,6 +239,7 @@ macro_rules! map_each {
             ZooNet::Mlp($net) => ZooNet::Mlp($body),
             ZooNet::LeNet($net) => ZooNet::LeNet($body),
             ZooNet::ResNet8($net) => ZooNet::ResNet8($body),
+            ZooNet::ResNet20($net) => ZooNet::ResNet20($body),
             ZooNet::DsCnn($net) => ZooNet::DsCnn($body),
             ZooNet::Lstm($net) => ZooNet::Lstm($body),
             ZooNet::Gru($net) => ZooNet::Gru($body),
@@ -270,7 +305,7 @@ mod tests {
         let error = "lenet5".parse::<ZooModel>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "model \"lenet5\": expected one of mlp, lenet, resnet8, ds-cnn, lstm, gru, found no such network"
+            "model \"lenet5\": expected one of mlp, lenet, resnet8, resnet20, ds-cnn, lstm, gru, found no such network"
         );
     }
 
@@ -286,7 +321,15 @@ mod tests {
 
     #[test]
     fn images_of_another_shape_are_refused() {
-        let set = ImageSet { name: "tiny".into(), shape: [1, 2, 2], classes: 10, images: vec![0; 4], labels: vec![0] };
+        use crate::data::class_numbers;
+        let set = ImageSet {
+            name: "tiny".into(),
+            shape: [1, 2, 2],
+            classes: 10,
+            class_names: class_numbers(10),
+            images: vec![0; 4],
+            labels: vec![0],
+        };
         let error = ZooModel::ResNet8.accepts(&set).unwrap_err();
         let text = "dataset tiny, model resnet8: expected images of 3x32x32 in 10 classes, found images of 1x2x2 in 10 classes";
         assert_eq!(error.to_string(), text);

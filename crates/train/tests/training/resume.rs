@@ -92,7 +92,10 @@ fn a_run_killed_in_the_middle_of_an_epoch_ends_as_if_nothing_had_happened() {
         names.sort();
         names
     };
-    assert_eq!(names(&killed), ["checkpoints", "metrics.csv", "run.lock", "run.toml"]);
+    assert_eq!(
+        names(&killed),
+        ["checkpoints", "metrics.csv", "ranges.csv", "report.html", "run.lock", "run.toml", "tensorboard"]
+    );
     let checkpoints = names(&killed.join("checkpoints"));
     assert_eq!(checkpoints.len(), qat_train::checkpoint::KEPT, "{checkpoints:?}");
     assert!(checkpoints[1].ends_with("-float-300"), "{checkpoints:?}");
@@ -276,10 +279,11 @@ fn nan_stops_the_run_names_the_parameter_and_keeps_the_checkpoint() {
     let ZooNet::Mlp(mut net) = fitted.model else { unreachable!("a network keeps its name") };
     net.fc2.weight = net.fc2.weight.map(|weight| weight * f32::NAN);
     let error = fit(ZooNet::Mlp(net), fitted.state, &plan, &data, &device, &run, ProgressStyle::Quiet, &interrupter).unwrap_err();
-    let TrainError::NonFinite { phase: Phase::Float, epoch: 2, step: 13, loss, parameter } = &error else { panic!("{error}") };
+    let TrainError::NonFinite { phase: Phase::Float, epoch: 2, step: 13, loss, culprit } = &error else { panic!("{error}") };
     assert!(loss.is_nan());
-    assert_eq!(parameter.as_deref(), Some("fc2.weight"));
-    let text = "training, float epoch 2 step 13: expected finite numbers, found loss NaN and a non-finite value in fc2.weight";
+    assert_eq!(culprit.as_ref().unwrap().to_string(), "weight of fc2 (linear)");
+    let text = "training, float epoch 2 step 13: expected finite numbers, found loss NaN; \
+                the first number that is not finite is in weight of fc2 (linear)";
     assert_eq!(error.to_string(), text);
     assert_eq!(run.last_checkpoint().unwrap().unwrap().info().step, 12);
 }
@@ -307,9 +311,9 @@ fn a_model_with_nan_is_not_saved_even_when_its_loss_is_finite() {
     let mut net = Spoilt { linear: LinearConfig::new(784, 10).init(&device), unused: LinearConfig::new(1, 1).init(&device) };
     net.unused.weight = net.unused.weight.map(|weight| weight * f32::INFINITY);
     let error = fit(net, FitState::start(), &plan, &data, &device, &run, ProgressStyle::Quiet, &Interrupter::new()).unwrap_err();
-    let TrainError::NonFinite { parameter, loss, .. } = &error else { panic!("{error}") };
+    let TrainError::NonFinite { culprit, loss, .. } = &error else { panic!("{error}") };
     assert!(loss.is_finite());
-    assert_eq!(parameter.as_deref(), Some("unused.weight"));
+    assert_eq!(culprit.as_ref().unwrap().to_string(), "unused.weight");
     assert!(run.last_checkpoint().unwrap().is_none());
 }
 

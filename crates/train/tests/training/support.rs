@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use qat_train::{
     Ending, FitData, FitPlan, FitState, Fitted, Manifest, Phase, ProgressStyle, RunDirectory, Schedule, TrainError,
-    data::ImageSet,
+    data::{ImageSet, class_numbers},
     fit,
     zoo::{ZooModel, ZooNet},
 };
@@ -31,7 +31,7 @@ pub fn images(shape: [usize; 3], count: usize, seed: u64) -> Arc<ImageSet> {
             if pixel % 10 == class { noise + 40 } else { noise }
         }));
     }
-    Arc::new(ImageSet { name: "noise".into(), shape, classes: 10, images, labels })
+    Arc::new(ImageSet { name: "noise".into(), shape, classes: 10, class_names: class_numbers(10), images, labels })
 }
 
 /// A problem for `model` with `count` training images.
@@ -42,7 +42,7 @@ pub fn data(model: ZooModel, count: usize) -> FitData {
 /// The manifest of a test's run.
 pub fn manifest(model: ZooModel, plan: &FitPlan) -> Manifest {
     let schedule = Schedule { float_epochs: plan.epochs, ..Schedule::default() };
-    Manifest::new(model.name(), "noise", "int8", "flex", plan.seed, plan.batch_size, schedule)
+    Manifest::new(model.name(), "noise", qat::Scheme::INT8, "flex", plan.seed, plan.batch_size, schedule)
 }
 
 /// Trains a zoo model in `folder`, which is created, or continued when there is a run already.
