@@ -156,3 +156,39 @@ fn operators_compute_what_onnxruntime_does() {
     assert!(count > 150, "{count} models");
     assert!(failures.is_empty(), "{} of {count}\n{}", failures.len(), failures.join("\n"));
 }
+
+/// A file that fixes its batch is a model of any batch: each sample has the output that it has alone.
+#[test]
+fn a_fixed_batch_is_no_limit() {
+    for name in ["mobile_script_opset17", "gru_script", "keras_separable_fixed"] {
+        let graph = || import_onnx(&folder().join(format!("{name}.onnx"))).unwrap();
+        let size: usize = shape_of(&graph(), 1).iter().product();
+        let samples: Vec<f32> = (0..3 * size).map(element).collect();
+        let all = run_on(graph(), 3, samples.clone());
+        let alone: Vec<f32> = samples.chunks(size).flat_map(|sample| run_on(graph(), 1, sample.to_vec())).collect();
+        assert!(all.iter().zip(&alone).all(|(a, b)| (a - b).abs() < 1e-5), "{name}: {all:?}, {alone:?}");
+    }
+}
+
+/// What the caller knows a model by stays: names, layout, and the weights' own names.
+#[test]
+fn names_and_layout_are_those_of_the_file() {
+    let graph = import_onnx(&folder().join("mnist_cnn_script.onnx")).unwrap();
+    assert_eq!((graph.names.input.as_str(), graph.names.output.as_str()), ("image.1", "logits"));
+    let graph = qat::graph::fuse(graph).unwrap();
+    let expected = "\
+conv1 = conv2d+batch_norm+relu(input) [8, 28, 28]
+pool/MaxPool = max_pool2d(conv1) [8, 14, 14]
+conv2 = conv2d+batch_norm+relu(pool/MaxPool) [16, 14, 14]
+pool_1/MaxPool = max_pool2d(conv2) [16, 7, 7]
+Flatten = reshape(pool_1/MaxPool) [784]
+fc = linear(Flatten) [10]";
+    assert_eq!(graph.listing(), expected);
+    let paths: Vec<&str> = graph.constants.iter().filter_map(|constant| constant.path.as_deref()).collect();
+    for path in ["conv1.weight", "bn1.weight", "bn1.running_var", "conv2.bias", "fc.weight", "fc.bias"] {
+        assert!(paths.contains(&path), "{path} among {paths:?}");
+    }
+    let keras = import_onnx(&folder().join("keras_cnn.onnx")).unwrap();
+    assert_eq!(keras.values[keras.input.0].sample_shape(), [28, 28, 1]);
+    assert_eq!((keras.names.input.as_str(), keras.names.output.as_str()), ("x", "Identity:0"));
+}

@@ -10,23 +10,25 @@ use crate::graph::{Constant, ConstantId, Graph, Op, ValueId, sharing};
 /// Copies each parameter that another layer has already; the copies are told apart by `.1`, `.2` and so on.
 pub(super) fn untie(mut graph: Graph) -> Graph {
     let owners = owners(&graph);
-    let mut owner_of: HashMap<String, usize> = HashMap::new();
-    let mut copies: HashMap<(String, usize), String> = HashMap::new();
+    // A layer may have one tensor in two roles, which come to differ.
+    let mut owner_of: HashMap<String, (usize, usize)> = HashMap::new();
+    let mut copies: HashMap<(String, (usize, usize)), String> = HashMap::new();
     for index in 0..graph.nodes.len() {
         let mut op = graph.nodes[index].op.clone();
-        for slot in slots(&mut op) {
+        for (role, slot) in slots(&mut op).into_iter().enumerate() {
+            let owner = (owners[index], role);
             let Some(path) = graph.constants[slot.0].path.clone() else { continue };
-            if *owner_of.entry(path.clone()).or_insert(owners[index]) == owners[index] {
+            if *owner_of.entry(path.clone()).or_insert(owner) == owner {
                 continue;
             }
             let data = graph.constants[slot.0].data.clone();
-            let copy = copies.entry((path.clone(), owners[index])).or_insert_with(|| {
+            let copy = copies.entry((path.clone(), owner)).or_insert_with(|| {
                 let mut number = 1;
                 while owner_of.contains_key(&format!("{path}.{number}")) {
                     number += 1;
                 }
                 let name = format!("{path}.{number}");
-                owner_of.insert(name.clone(), owners[index]);
+                owner_of.insert(name.clone(), owner);
                 name
             });
             *slot = graph.constant(Constant { path: Some(copy.clone()), data });
