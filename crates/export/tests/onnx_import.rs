@@ -134,3 +134,61 @@ fn checkpoint_keeps_names(model: &IntegerModel, path: &Path) {
     let read = read_safetensors(path).unwrap();
     assert_eq!((read.input_info(), read.output_info()), (model.input_info(), model.output_info()));
 }
+
+/// Real numbers for the input of any model, seeded by their places; the same as `crates/qat/tests/import_onnx.rs` has.
+fn element(index: usize) -> f32 {
+    (((index * 7919) % 2003) as f64 / 1001.5 - 1.0) as f32
+}
+
+fn run_any(model: &QatModel, x: &[f32], shape: &[usize], keep: &mut dyn FnMut(qat::graph::ValueId, &Activation)) {
+    let device = Device::flex();
+    let data = TensorData::new(x.to_vec(), shape.to_vec());
+    match shape.len() {
+        2 => model.run(Tensor::<2>::from_data(data, &device), keep),
+        3 => model.run(Tensor::<3>::from_data(data, &device), keep),
+        _ => model.run(Tensor::<4>::from_data(data, &device), keep),
+    }
+}
+
+#[test]
+fn every_imported_model_goes_the_whole_way() {
+    const SAMPLES: usize = 16;
+    let folder = root().join("crates/qat/tests/data/onnx");
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|end| end == "onnx"));
+    files.sort();
+    for path in files {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let float = imported(&name);
+        let topology = float.topology();
+        if topology.input_is_indices {
+            continue;
+        }
+        let shape = [&[SAMPLES], &topology.values[topology.input.0].sample_shape()[..]].concat();
+        let x: Vec<f32> = (0..shape.iter().product()).map(element).collect();
+        let observing = float.clone().with_mode(Mode::Observe);
+        run_any(&observing, &x, &shape, &mut |_, _| ());
+        let quantized = observing.calibrated().unwrap();
+        for target in [Target::Onnx, Target::Tflite] {
+            let integers = match convert(&quantized, target) {
+                Ok(integers) => integers,
+                Err(error) => panic!("{name}, {target:?}: {error}"),
+            };
+            let info = integers.input_info();
+            let codes = Codes::Int8(x.iter().map(|number| quantize(*number, info.qparams)).collect());
+            let found = integers.run(&codes).unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("model");
+            if target == Target::Onnx {
+                write_onnx(&integers, &OnnxOptions::default(), &path).unwrap();
+                let Some(python) = Peer::LiteRt.python() else { continue };
+                let theirs = onnxruntime(&python, &path, &Array::floats(&x, &shape));
+                let largest = found.to_i32s().iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+                println!("{name} in ONNX Runtime: {} compared, at most {largest} LSB", theirs.len());
+                assert_eq!(theirs.len(), found.to_i32s().len(), "{name}");
+            } else {
+                write_tflite(&integers, &TfliteOptions::default(), &path).unwrap();
+            }
+        }
+    }
+}
