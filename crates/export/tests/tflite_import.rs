@@ -149,7 +149,6 @@ fn float_networks_give_what_tensorflow_gives() {
         let (x, y) = golden(name);
         let path = data(&format!("{name}.tflite"));
         let graph = import_tflite(&path).unwrap();
-        println!("{name}\n{}", graph.listing());
         let model = QatModel::from_imported(graph, &QConfig::int8(), &Device::flex()).unwrap();
         assert_eq!(sample_shape(&model), x.shape[1..], "{name}");
         let topology = model.topology();
