@@ -112,6 +112,8 @@ fn the_pretrained_resnet8_is_what_litert_computes() {
     let file = directory.path().join("again.tflite");
     write_tflite(&integers, &TfliteOptions::default(), &file).unwrap();
     assert_eq!(operators(&file).len(), 16);
+    assert_eq!(edges(&file), edges(&path));
+    assert_eq!(edges(&file)[0], ("input_1".to_owned(), vec![1, 32, 32, 3]));
     let Some(python) = Peer::LiteRt.python() else { return };
     let peer = Peer::LiteRt.run(&python, &path, &Array::floats(&x, &[labels.len(), 32, 32, 3]), &[]).unwrap();
     near("pretrained ResNet-8", &y, &peer.reals(), 1e-4);
@@ -273,9 +275,15 @@ fn exported_again_they_have_their_own_edges_and_the_same_codes() {
     }
 }
 
-/// Shapes of what a file takes and gives, batch included.
-fn edges(path: &Path) -> [Vec<i32>; 2] {
+/// Names and shapes of what a file takes and gives, batch included.
+fn edges(path: &Path) -> [(String, Vec<i32>); 2] {
     let file = tflite::read(&fs::read(path).unwrap()).unwrap();
     let subgraph = &file.subgraphs[0];
-    [&subgraph.inputs, &subgraph.outputs].map(|ends| subgraph.tensors[ends[0] as usize].shape.clone())
+    let signature = file.signature_defs.first();
+    let ends = [(&subgraph.inputs, signature.map(|s| &s.inputs)), (&subgraph.outputs, signature.map(|s| &s.outputs))];
+    ends.map(|(tensors, maps)| {
+        let tensor = &subgraph.tensors[tensors[0] as usize];
+        let name = maps.and_then(|maps| maps.first()).map_or(&tensor.name, |map| &map.name);
+        (name.clone(), tensor.shape.clone())
+    })
 }

@@ -120,6 +120,11 @@ impl Graph {
         &self.subgraph.tensors[tensor as usize].shape
     }
 
+    /// Calls a tensor by another name.
+    pub(super) fn rename(&mut self, tensor: i32, name: &str) {
+        self.subgraph.tensors[tensor as usize].name = name.to_owned();
+    }
+
     /// Whether an operator computes the tensor.
     pub(super) fn is_computed(&self, tensor: i32) -> bool {
         self.subgraph.operators.iter().any(|operator| operator.outputs.contains(&tensor))

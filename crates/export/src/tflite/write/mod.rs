@@ -290,9 +290,15 @@ impl<'m> Writer<'m> {
         let Some((r#type, quantization)) = self.edge_type(info) else {
             // A file whose output is its input, or a constant, has no operator to run.
             let is_result = tensor != input && self.graph.is_computed(tensor);
-            return if is_result { tensor } else { self.reshaped(tensor, info, &shape) };
+            let tensor = if is_result { tensor } else { self.reshaped(tensor, info, &shape) };
+            // A transpose that comes last is a reading of a tensor that another value has named.
+            self.graph.rename(tensor, &info.name);
+            return tensor;
         };
-        let edge = self.graph.computed(format!("{}/edge", info.name), r#type, with_batch(1, &shape), quantization);
+        if self.graph.is_computed(tensor) {
+            self.graph.rename(tensor, &format!("{}/codes", info.name));
+        }
+        let edge = self.graph.computed(info.name.clone(), r#type, with_batch(1, &shape), quantization);
         let (operator, options) = match r#type {
             TensorType::FLOAT32 => (Operator::DEQUANTIZE, BuiltinOptions::Dequantize),
             _ => (Operator::QUANTIZE, BuiltinOptions::Quantize),
