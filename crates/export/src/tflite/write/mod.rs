@@ -295,10 +295,13 @@ impl<'m> Writer<'m> {
             self.graph.rename(tensor, &info.name);
             return tensor;
         };
-        if self.graph.is_computed(tensor) {
+        // The caller knows the tensor by the model's name for it.
+        let is_input = output == self.model.input;
+        let name = if is_input { format!("{}/edge", info.name) } else { info.name.clone() };
+        if !is_input {
             self.graph.rename(tensor, &format!("{}/codes", info.name));
         }
-        let edge = self.graph.computed(info.name.clone(), r#type, with_batch(1, &shape), quantization);
+        let edge = self.graph.computed(name, r#type, with_batch(1, &shape), quantization);
         let (operator, options) = match r#type {
             TensorType::FLOAT32 => (Operator::DEQUANTIZE, BuiltinOptions::Dequantize),
             _ => (Operator::QUANTIZE, BuiltinOptions::Quantize),
