@@ -474,8 +474,11 @@ mod tests {
         assert!(places(loader(50, config.clone()).epoch(0, usize::MAX)).is_empty());
     }
 
-    /// 40 images of 2 x 6 x 5, and a batch of them on the host.
-    fn host(config: &LoaderConfig, epoch: u64, start: usize) -> Vec<(Vec<f32>, Vec<i64>, Option<(Vec<i64>, f32)>)> {
+    /// A batch read back: pixels, classes, and the classes and the share of a mixture.
+    type Plain = (Vec<f32>, Vec<i64>, Option<(Vec<i64>, f32)>);
+
+    /// The batches of 40 images of 2 x 6 x 5.
+    fn host(config: &LoaderConfig, epoch: u64, start: usize) -> Vec<Plain> {
         let images = (0..40 * 60).map(|at| (at * 7 % 251) as u8).collect();
         let labels = (0..40).map(|index| index % 10).collect();
         let (shape, class_names) = ([2, 6, 5], class_numbers(10));
