@@ -12,7 +12,7 @@ use qat::DeviceName;
 use qat::analysis::layer_costs;
 use qat_export::verify::{Parity, accuracy, integer_codes, parameter_bytes, real_outputs, top1};
 use qat_export::{OnnxOptions, Target, check, convert, write_onnx, write_safetensors};
-use qat_train::data::{ImageSet, Split};
+use qat_train::data::{ImageSet, Split, resolve};
 use qat_train::recipe::{self, Goal, Setting, Trained};
 use qat_train::report::{Confusion, write_report};
 use qat_train::zoo::ZooNet;
@@ -39,7 +39,9 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
         let limit = manifest.limit.and_then(std::num::NonZeroUsize::new);
         images(&manifest.dataset, split, limit, zoo.name(), &zoo.input_shape(), zoo.classes()).map(Arc::new)
     };
+    resolve(&manifest.dataset)?.for_training()?;
     let data = FitData { train: load(Split::Train)?, valid: load(Split::Test)? };
+    manifest.data.suits(&data.train)?;
     // Whatever can be refused is refused before the folder is made, so that the next attempt finds things as this one did.
     if manifest.batch_size > data.train.len() {
         return Err(CliError::Mismatch {
