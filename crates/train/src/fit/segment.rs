@@ -113,7 +113,7 @@ struct Unread<M> {
     learning_rate: f64,
     outputs: Vec<StepOutput>,
     progress: Progress,
-    /// The model before the step, and the images it saw.
+    /// The model before the step, in inference, and the images it saw.
     before: M,
     images: Vec<Tensor<4>>,
 }
@@ -198,6 +198,8 @@ impl<M: Classifier> Walk<'_, M> {
     ) -> Result<(), TrainError> {
         let Segment { plan, device, roles, .. } = self.segment;
         let before = self.learner.model();
+        // Modules share running statistics with their clones, but not with their validation models.
+        let untouched = before.model.valid();
         with_seed(device, step_seed(plan.seed, plan.phase, self.shared.step), || ());
         let mut gradients = GradientsAccumulator::new();
         let (mut outputs, mut images) = (Vec::with_capacity(plan.accumulate), Vec::with_capacity(plan.accumulate));
@@ -226,13 +228,13 @@ impl<M: Classifier> Walk<'_, M> {
         let learning_rate = self.learner.lr_current().base();
         let progress = batches.progress();
         let step = self.shared.step;
-        self.unread.push(Unread { step, learning_rate, outputs, progress, before: before.model, images });
+        self.unread.push(Unread { step, learning_rate, outputs, progress, before: untouched, images });
         Ok(())
     }
 
     /// Reads, checks and reports the numbers of the steps that are done.
     fn read(&mut self, epoch: usize) -> Result<(), TrainError> {
-        let Segment { plan, .. } = self.segment;
+        let Segment { plan, device, .. } = self.segment;
         let mut results = Vec::with_capacity(self.unread.len());
         for unread in std::mem::take(&mut self.unread) {
             let place = || format!("{} step {}", plan.phase, unread.step);
@@ -241,8 +243,9 @@ impl<M: Classifier> Walk<'_, M> {
             let result = BatchResult::joined(&parts).expect("a step has a batch");
             if !result.loss.is_finite() {
                 let part = parts.iter().position(|part| !part.loss.is_finite()).unwrap_or(0);
-                let parameter = || diagnosis::parameter(&unread.before, |_| false).map(Culprit::of_parameter);
-                let culprit = unread.before.first_non_finite(unread.images[part].clone()).or_else(parameter);
+                let before = unread.before.train().fork(device);
+                let parameter = || diagnosis::parameter(&before, |_| false).map(Culprit::of_parameter);
+                let culprit = before.first_non_finite(unread.images[part].clone()).or_else(parameter);
                 return Err(self.non_finite(unread.step, result.loss, culprit));
             }
             let loss = f64::from(result.loss);
@@ -256,7 +259,7 @@ impl<M: Classifier> Walk<'_, M> {
                     loss: result.loss,
                     limit,
                     factor: plan.explosion_factor,
-                    largest: unread.before.largest_output(unread.images[0].clone()),
+                    largest: unread.before.train().fork(device).largest_output(unread.images[0].clone()),
                 });
             }
             self.shared.loss_average = Some(average + LOSS_SHARE * (loss - average));

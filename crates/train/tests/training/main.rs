@@ -1,5 +1,9 @@
 //! Runs from the outside: how they stop and continue, and what they refuse.
 
+mod knobs;
+mod quantized;
 mod refusals;
+mod report;
 mod resume;
 mod support;
+mod tiny;

@@ -92,7 +92,10 @@ fn a_run_killed_in_the_middle_of_an_epoch_ends_as_if_nothing_had_happened() {
         names.sort();
         names
     };
-    assert_eq!(names(&killed), ["checkpoints", "metrics.csv", "run.lock", "run.toml"]);
+    assert_eq!(
+        names(&killed),
+        ["checkpoints", "metrics.csv", "ranges.csv", "report.html", "run.lock", "run.toml", "tensorboard"]
+    );
     let checkpoints = names(&killed.join("checkpoints"));
     assert_eq!(checkpoints.len(), qat_train::checkpoint::KEPT, "{checkpoints:?}");
     assert!(checkpoints[1].ends_with("-float-300"), "{checkpoints:?}");
