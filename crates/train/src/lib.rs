@@ -32,7 +32,7 @@ pub use error::TrainError;
 pub use fit::diagnosis::Culprit;
 pub use fit::{Ending, Evaluation, FitData, FitPlan, FitState, Fitted, Phase, evaluate, evaluate_with, fit};
 pub use objective::{Objective, Teacher};
-pub use image_order::{ImageOrder, run_images};
+pub use image_order::{ImageOrder, outputs, run_images};
 pub use pretrained::{PretrainedError, Weights};
 pub use progress::ProgressStyle;
 pub use run::{Manifest, Pretrained, Results, RunDirectory, load_model, save_model};
