@@ -40,7 +40,12 @@ fn integers_are_near_and_their_codes_in_range() {
             let scores: Vec<f32> = model.forward::<4, 2>(batch).into_data().iter().collect();
             let parity = Parity::of(&integers, &codes, &scores);
             let share = 100.0 * parity.differing_codes as f64 / parity.codes as f64;
-            println!("{name} for {}: {share:.2} % of {} codes differ, by at most {}", target.name(), parity.codes, parity.largest_difference);
+            println!(
+                "{name} for {}: {share:.2} % of {} codes differ, by at most {}",
+                target.name(),
+                parity.codes,
+                parity.largest_difference
+            );
             // Sums, pools and means round in each runtime's own way; one such code of few bits may change a sample's scores.
             assert!(share <= 12.0, "{name} for {}: {parity:?}", target.name());
             assert!(parity.agreeing * 100 >= 95 * SAMPLES, "{name} for {}: {parity:?}", target.name());
@@ -55,19 +60,10 @@ fn layers_read_codes_of_their_own_bits() {
         let integers = convert(&trained(&config, SEED), Target::Onnx).unwrap();
         let ranges = ranges(&integers);
         let low = Clamp { min: -(1 << (bits - 1)), max: (1 << (bits - 1)) - 1 };
-        let weighted: Vec<(&str, Clamp)> = integers
-            .nodes
-            .iter()
-            .filter_map(|node| Some((node.op.layer()?, ranges[node.inputs[0].0])))
-            .collect();
-        let expected = [
-            ("stem", Clamp::INT8),
-            ("first", low),
-            ("second", low),
-            ("third", low),
-            ("wide", low),
-            ("head", Clamp::INT8),
-        ];
+        let weighted: Vec<(&str, Clamp)> =
+            integers.nodes.iter().filter_map(|node| Some((node.op.layer()?, ranges[node.inputs[0].0]))).collect();
+        let expected =
+            [("stem", Clamp::INT8), ("first", low), ("second", low), ("third", low), ("wide", low), ("head", Clamp::INT8)];
         assert_eq!(weighted, expected, "{name}");
         // Relu outputs are unsigned: real 0 is the lowest code. What sums read has 8 bits.
         for node in integers.nodes.iter().filter(|node| matches!(node.op, Op::Add(_))) {
@@ -85,7 +81,11 @@ fn layers_read_codes_of_their_own_bits() {
             let codes = weights.codes.unpack();
             let highest = if is_edge { 127 } else { (1 << (bits - 1)) - 1 };
             assert!(codes.iter().all(|code| (-highest - 1..=highest).contains(code)), "{name}: {codes:?}");
-            assert!(codes.iter().any(|code| *code == highest || *code <= -highest), "{name}: {:?} uses few codes", node.op.layer());
+            assert!(
+                codes.iter().any(|code| *code == highest || *code <= -highest),
+                "{name}: {:?} uses few codes",
+                node.op.layer()
+            );
         }
     }
 }

@@ -80,7 +80,9 @@ fn the_header_names_versions_contract_and_shapes() {
     let properties: Vec<_> = model.metadata_props.iter().map(|entry| (entry.key(), entry.value())).collect();
     assert_eq!(properties, [("qat.contract", "fp32-rne"), ("qat.activations", "uint8")]);
     let graph = model.graph.as_ref().unwrap();
-    for (value, name, sizes) in [(&graph.input[0], "input", vec![3, 16, 16]), (&graph.output[0], residual(1).output_info().name.as_str(), vec![10])] {
+    for (value, name, sizes) in
+        [(&graph.input[0], "input", vec![3, 16, 16]), (&graph.output[0], residual(1).output_info().name.as_str(), vec![10])]
+    {
         let tensor = value.r#type.as_ref().unwrap().tensor_type.as_ref().unwrap();
         let dims: Vec<_> = tensor.shape.as_ref().unwrap().dim.iter().map(|dim| dim.value.clone().unwrap()).collect();
         assert_eq!((value.name(), tensor.elem_type), (name, Some(DataType::Float.into())));

@@ -164,9 +164,8 @@ fn float_networks_give_what_tensorflow_gives() {
 #[test]
 fn weights_of_a_dynamic_range_file_are_the_numbers_that_their_codes_stand_for() {
     let (x, y) = golden("mnist_hybrid");
-    let model = |name: &str| {
-        QatModel::from_imported(import_tflite(&data(name)).unwrap(), &QConfig::int8(), &Device::flex()).unwrap()
-    };
+    let model =
+        |name: &str| QatModel::from_imported(import_tflite(&data(name)).unwrap(), &QConfig::int8(), &Device::flex()).unwrap();
     let (hybrid, float) = (model("mnist_hybrid.tflite"), model("mnist.tflite"));
     let ours = forward(&hybrid, &x.reals(), 4);
     // The runtime has activations of 8 bits before these layers, the graph real numbers: the scores differ by less than a step of such.

@@ -32,9 +32,7 @@ const SHAPE: [usize; 4] = [1, 2, 6, 6];
 impl Net {
     fn new(device: &Device) -> Self {
         device.seed(5);
-        let conv = |c_in| {
-            Conv2dConfig::new([c_in, 4], [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).init(device)
-        };
+        let conv = |c_in| Conv2dConfig::new([c_in, 4], [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).init(device);
         let block = || Block { conv1: conv(4), conv2: conv(4) };
         Self { stem: conv(2), blocks: vec![block(), block()], head: LinearConfig::new(4, 3).init(device) }
     }
@@ -86,7 +84,8 @@ fn layers_read_few_bits_and_sums_read_eight() {
         "add_9: output 8",
     ];
     let found = listing(&model);
-    let without_numbers = |line: &str| line.split(": ").map(|part| part.split('_').next().unwrap_or_default().to_owned()).collect::<Vec<_>>();
+    let without_numbers =
+        |line: &str| line.split(": ").map(|part| part.split('_').next().unwrap_or_default().to_owned()).collect::<Vec<_>>();
     for (found, expected) in found.iter().zip(expected) {
         assert_eq!(without_numbers(found), without_numbers(expected), "{found:#?}");
     }
@@ -114,7 +113,8 @@ fn readers_with_the_same_wish_share_a_copy() {
         net.head.forward(y.mean_dim(3).mean_dim(2).reshape([n, 4]))
     };
     let mut config = QConfig::w4a4();
-    let three = Override { pattern: "blocks.1.*".into(), activation: IntegerFormat::new(3, CodeRange::Full), ..Override::default() };
+    let three =
+        Override { pattern: "blocks.1.*".into(), activation: IntegerFormat::new(3, CodeRange::Full), ..Override::default() };
     config.overrides.insert(0, three);
     let model = QatModel::prepare(&net, SHAPE, &config, forward).unwrap();
     let copies: Vec<u8> = bits(&model).iter().filter(|(name, ..)| name.ends_with(".input")).map(|(.., output)| *output).collect();
@@ -170,7 +170,8 @@ fn a_layer_left_in_float_computes_in_float() {
 fn bits_come_down_to_the_scheme() {
     let device = Device::flex();
     let batch = Draws::new(4).tensor([32, 2, 6, 6], -1.0, 1.0, &device);
-    for config in [QConfig::w2a2(), QConfig { weight_scale: WeightScale::Max, learner: RangeLearner::MinMax, ..QConfig::w2a2() }] {
+    for config in [QConfig::w2a2(), QConfig { weight_scale: WeightScale::Max, learner: RangeLearner::MinMax, ..QConfig::w2a2() }]
+    {
         let model = prepared(&config).unwrap().with_mode(Mode::Observe);
         let float: Tensor<2> = model.forward(batch.clone());
         let model = model.calibrated().unwrap();

@@ -112,7 +112,13 @@ fn gradients_of_activations_are_the_closed_form_and_the_differences() {
             assert!((by_step - dstep).abs() < 1e-4 * dstep.abs().max(1.0), "{problem:?}: {by_step} and {dstep}");
             assert!((by_x - dx).abs() < 1e-6, "{problem:?}: {by_x} and {dx}");
         }
-        places[if u < low { 0 } else if u > high { 1 } else { 2 }] += 1;
+        places[if u < low {
+            0
+        } else if u > high {
+            1
+        } else {
+            2
+        }] += 1;
 
         // Two samples of three numbers, of which one is the problem's; the others are 0, where nothing depends on the step.
         let input = Tensor::<2>::from_floats([[0.0, problem.x, 0.0], [0.0, 0.0, 0.0]], &device).require_grad();
@@ -238,7 +244,11 @@ fn gradients_of_weight_steps_are_the_closed_form() {
             let g = 1.0 / (per_step * high).sqrt();
             let found: Vec<f32> = grid.step.as_ref().unwrap().val().grad(&gradients).unwrap().into_data().try_to_vec().unwrap();
             for (found, expected) in found.iter().zip(&expected) {
-                assert!((f64::from(*found) - g * expected).abs() < 1e-4, "{granularity:?}, {bits} bits: {found} and {}", g * expected);
+                assert!(
+                    (f64::from(*found) - g * expected).abs() < 1e-4,
+                    "{granularity:?}, {bits} bits: {found} and {}",
+                    g * expected
+                );
             }
             let found: Vec<f32> = factor.grad(&gradients).unwrap().into_data().try_to_vec().unwrap();
             for (found, expected) in found.iter().zip(&of_factor) {

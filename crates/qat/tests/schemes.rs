@@ -63,7 +63,10 @@ fn a_table_names_what_differs_from_its_base() {
     let second = &config.overrides[2];
     assert_eq!((second.weight, second.activation.map(IntegerFormat::bits)), (Some(IntegerFormat::INT8_NARROW), Some(6)));
     assert_eq!((second.weight_granularity, second.weight_scale), (Some(Granularity::PerTensor), Some(WeightScale::Mse)));
-    assert_eq!((second.learner, second.observer), (Some(RangeLearner::Fixed), Some(ObserverKind::MovingAverage { momentum: 0.1 })));
+    assert_eq!(
+        (second.learner, second.observer),
+        (Some(RangeLearner::Fixed), Some(ObserverKind::MovingAverage { momentum: 0.1 }))
+    );
     assert_eq!(config.overrides[3].weight_scale, Some(WeightScale::Real));
     assert_eq!(found.to_string(), "custom w3a4");
     let text = toml::to_string(&Manifest { model: "cnv".into(), scheme: found.clone(), seed: 1 }).unwrap();
@@ -82,7 +85,10 @@ fn what_is_wrong_is_named() {
         ("weight-range = \"full\"", "8 of them without the lowest code, found 8 bits, full"),
         ("activation-bits = 12", "activation-bits: expected 2 to 8, or 16, found 12"),
         ("base = \"w5a5\"", "base: expected int8, int8-per-tensor"),
-        ("observer = \"median\"", "observer: expected min-max, moving-average[:MOMENTUM], percentile[:PERCENT] or mse, found \"median\""),
+        (
+            "observer = \"median\"",
+            "observer: expected min-max, moving-average[:MOMENTUM], percentile[:PERCENT] or mse, found \"median\"",
+        ),
         ("observer = \"percentile:20\"", "found \"percentile:20\""),
         ("learner = \"pact\"", "unknown variant `pact`"),
         ("weight-scale = \"real\"", "unknown variant `real`"),

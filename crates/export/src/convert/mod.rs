@@ -122,7 +122,8 @@ impl Converter<'_> {
             true => (CodeType::Int32, runtime::QParams { scale: 1.0, zero_point: 0 }),
             false => (self.code_type, self.noted(grid("input", &self.model.input))),
         };
-        let info = ValueInfo { name: topology.names.input.clone(), shape: self.shape("input", topology.input), code_type, qparams };
+        let info =
+            ValueInfo { name: topology.names.input.clone(), shape: self.shape("input", topology.input), code_type, qparams };
         self.define(topology.input, info);
         if code_type != CodeType::Int32 {
             self.confine(topology.input, "input.clamped");

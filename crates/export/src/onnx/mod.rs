@@ -113,7 +113,8 @@ pub fn to_onnx(model: &IntegerModel, options: &OnnxOptions) -> Result<Model, Exp
     sharing::share_constants(&mut writer.initializers, &mut writer.nodes);
     if let Some(name) = writer.taken_name() {
         let place = format!("name {name:?} of the model's input or output");
-        return Err(Obstacle { place, expected: "a name that no other tensor of the file has", found: "one that has".into() }.into_error(FORMAT));
+        return Err(Obstacle { place, expected: "a name that no other tensor of the file has", found: "one that has".into() }
+            .into_error(FORMAT));
     }
     let graph = Graph {
         name: Some("qat".to_owned()),
