@@ -101,7 +101,7 @@ fn before_softmax(model: &QatModel) -> qat::graph::ValueId {
 }
 
 /// An activation as `[n, d]`.
-fn flat(activation: &Activation) -> Tensor<2> {
+pub(crate) fn flat(activation: &Activation) -> Tensor<2> {
     match activation {
         Activation::Rank2(x) => x.tensor.clone(),
         Activation::Rank3(x) => x.tensor.clone().flatten(1, 2),

@@ -12,7 +12,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use burn::train::Interrupter;
 use qat::{Mode, ObserverKind, QConfig, QatLayer, QatModel};
 
@@ -548,6 +548,33 @@ fn norms(model: &mut QatModel) -> impl Iterator<Item = &mut burn::nn::BatchNorm>
         QatLayer::ConvTranspose2d(conv) => conv.norm.as_mut(),
         _ => None,
     })
+}
+
+/// As [`quantize`], from real numbers in the model's own units and order: `samples` one after another, each of the shape of its input.
+///
+/// # Errors
+/// [`TrainError::Graph`] for a range that is not finite, naming the quantizer.
+///
+/// # Panics
+/// If `samples` is not a whole number of samples, or the model takes indices.
+pub fn quantize_reals(model: QatModel, samples: &[f32], device: &Device) -> Result<QatModel, TrainError> {
+    let model = model.with_mode(Mode::Observe);
+    let topology = model.topology();
+    let shape = topology.values[topology.input.0].sample_shape();
+    let sample: usize = shape.iter().product();
+    assert!(samples.len().is_multiple_of(sample), "samples of {sample} numbers were expected, found {}", samples.len());
+    for batch in samples.chunks(CALIBRATION_BATCH * sample) {
+        let whole: Vec<usize> = [batch.len() / sample].into_iter().chain(shape.iter().copied()).collect();
+        let data = TensorData::new(batch.to_vec(), whole);
+        let device = device.clone().inner();
+        match shape.len() {
+            1 => model.run::<2>(Tensor::from_data(data, &device), |_, _| ()),
+            2 => model.run::<3>(Tensor::from_data(data, &device), |_, _| ()),
+            3 => model.run::<4>(Tensor::from_data(data, &device), |_, _| ()),
+            _ => model.run::<5>(Tensor::from_data(data, &device), |_, _| ()),
+        }
+    }
+    Ok(model.calibrated()?)
 }
 
 /// `model` after it has observed `images`, as `normalize` has it see them, calibrated.

@@ -13,7 +13,7 @@
 //! qat.bpk               parameters after quantization-aware training
 //! integer.safetensors   the integer model
 //! model.onnx            the integer model for other runtimes; model.tflite where that is the target
-//! source.*              a copy of the pretrained model, where there is one
+//! source/               a copy of the pretrained model, where there is one
 //! results.toml          the final numbers
 //! confusion.csv         which classes the final model takes for which
 //! run.lock              held by the process that trains here; empty
@@ -86,7 +86,7 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pretrained {
-    /// The copy, `source` with the extension of the original.
+    /// The copy, from the run directory: the original's name in the folder `source`.
     pub file: String,
     /// Rules that give its tensors the network's names, as `--rename` takes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -377,16 +377,27 @@ impl RunDirectory {
         self.manifest.pretrained.as_ref().map(|pretrained| self.path.join(&pretrained.file))
     }
 
-    /// Puts a copy of `file` where [`source`](Self::source) says.
+    /// Puts a copy of `file` where [`source`](Self::source) says, with the files `beside` it that it needs, by their paths from its folder.
     ///
     /// # Errors
     ///
     /// [`TrainError::Io`].
-    pub fn keep_source(&self, file: &Path) -> Result<(), TrainError> {
+    pub fn keep_source(&self, file: &Path, beside: &[PathBuf]) -> Result<(), TrainError> {
         const ACTION: &str = "copy the pretrained model";
         let Some(copy) = self.source() else { return Ok(()) };
-        let bytes = fs::read(file).map_err(|source| TrainError::Io { action: ACTION, path: file.into(), source })?;
-        write_file(ACTION, &copy, &bytes)
+        let [from, to] = [file, &copy].map(|path| path.parent().unwrap_or(Path::new("")).to_owned());
+        let others = beside.iter().map(|name| (from.join(name), to.join(name)));
+        for (from, to) in others.chain([(file.to_owned(), copy.clone())]) {
+            let io = |path: &Path| {
+                let path = path.to_owned();
+                move |source| TrainError::Io { action: ACTION, path, source }
+            };
+            let bytes = fs::read(&from).map_err(io(&from))?;
+            let folder = to.parent().unwrap_or(Path::new(""));
+            fs::create_dir_all(folder).map_err(io(folder))?;
+            write_file(ACTION, &to, &bytes)?;
+        }
+        Ok(())
     }
 
     /// `results.toml`.
