@@ -25,5 +25,5 @@ pub use catalog::{CheckReport, CheckedFile, DataSource, Entry, Verdict, check, l
 pub use config::DataConfig;
 pub use error::DataError;
 pub use images::{ImageSet, Split, class_numbers};
-pub use loader::{ImageBatch, ImageBatches, ImageLoader, LastBatch, LoaderConfig, Mix, Order, permutation};
+pub use loader::{BatchPart, ImageBatch, ImageBatches, ImageLoader, LastBatch, LoaderConfig, Mix, Order, permutation};
 pub use normalize::{Normalize, NormalizeError};
