@@ -123,7 +123,7 @@ impl Manifest {
     /// # Errors
     ///
     /// [`TrainError::DeviceName`] for a name that gives no device here.
-    pub(crate) fn more_devices(&self) -> Result<Vec<Device>, TrainError> {
+    pub fn more_devices(&self) -> Result<Vec<Device>, TrainError> {
         self.more_devices.iter().map(|name| Ok(name.parse::<DeviceName>()?.init()?)).collect()
     }
 

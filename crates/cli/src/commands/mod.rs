@@ -6,6 +6,7 @@ mod eval;
 mod export;
 mod inspect;
 mod run;
+mod serve;
 mod train;
 
 use std::num::NonZeroUsize;
@@ -31,6 +32,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Export(args) => export::run(args, global),
         Command::Check(args) => check::run(args, global),
         Command::Inspect(args) => inspect::run(args, global),
+        Command::Serve(args) => serve::run(args, global),
         Command::Data { command } => data::run(command, global),
     }
 }

@@ -34,6 +34,7 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
     let earlier = if args.resume { Some(RunDirectory::open(&args.out)?) } else { None };
     let manifest = config::manifest(args, global, earlier.as_ref().map(RunDirectory::manifest))?;
     let device = manifest.device.parse::<DeviceName>()?.init()?;
+    manifest.more_devices()?;
     let zoo = model::zoo(&manifest.model, &args.out)?;
     let load = |split| {
         let limit = manifest.limit.and_then(std::num::NonZeroUsize::new);

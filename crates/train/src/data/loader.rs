@@ -47,10 +47,12 @@ pub struct BatchPart {
 impl ImageBatch {
     /// The same on `device`.
     pub fn to_device(self, device: &Device) -> Self {
+        // Devices differ in the integers that they compute with.
+        let classes = |targets: Tensor<1, Int>| Tensor::from_data(targets.into_data(), device);
         Self {
             images: self.images.to_device(device),
-            targets: self.targets.to_device(device),
-            mix: self.mix.map(|mix| Mix { targets: mix.targets.to_device(device), lambda: mix.lambda }),
+            targets: classes(self.targets),
+            mix: self.mix.map(|mix| Mix { targets: classes(mix.targets), lambda: mix.lambda }),
             part: self.part,
         }
     }
