@@ -23,6 +23,10 @@ ci:
 train out="runs/lenet" *flags="":
     cargo run --release -- train mnist --model lenet --out {{ out }} {{ flags }}
 
+# Kills a run with SIGKILL at random moments, resumes it each time, and compares it with an undisturbed one, bit for bit.
+chaos kills="50" seed="20261124":
+    QAT_CHAOS_KILLS={{ kills }} QAT_CHAOS_SEED={{ seed }} cargo test --release --workspace --test chaos -- --nocapture
+
 # Times the integer engine at every level of instructions.
 bench-runtime:
     cargo bench -p qat-runtime --bench engine

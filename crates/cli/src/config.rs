@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use qat::Scheme;
+use qat_train::data::DataConfig;
 use qat_train::{Manifest, Schedule, TrainError};
 use serde::Deserialize;
 
@@ -37,6 +38,7 @@ struct Partial {
     more_devices: Option<Vec<String>>,
     seed: Option<u64>,
     batch_size: Option<usize>,
+    data: Option<DataConfig>,
     schedule: Option<toml::Table>,
 }
 
@@ -82,7 +84,8 @@ pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> R
 
     let mut schedule = earlier.map_or_else(Schedule::default, |earlier| earlier.schedule.clone());
     if let Some(table) = file.schedule {
-        schedule = overlaid(&schedule, table).map_err(|found| malformed("a [schedule] as run.toml has it", found))?;
+        let wrong = |error: toml::de::Error| malformed("a [schedule] as run.toml has it", error.message().into());
+        schedule = schedule.overlaid(table).map_err(wrong)?;
     }
     schedule.float_epochs = train.epochs.unwrap_or(schedule.float_epochs);
     schedule.qat_epochs = train.qat_epochs.unwrap_or(schedule.qat_epochs);
@@ -93,6 +96,7 @@ pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> R
     let mut manifest =
         Manifest::new(model.name(), &train.data, scheme, device.as_deref().unwrap_or("flex"), seed, batch_size, schedule);
     manifest.more_devices = more_devices;
+    manifest.data = file.data.or(earlier.map(|earlier| earlier.data.clone())).unwrap_or_default();
     manifest.limit = train.limit.map(Into::into).or(file.limit).or(earlier.and_then(|earlier| earlier.limit));
     manifest.validate()?;
     Ok(manifest)
@@ -107,11 +111,4 @@ fn read(path: &Path) -> Result<Partial, CliError> {
         found: error.message().into(),
     };
     Ok(toml::from_str(&text).map_err(malformed)?)
-}
-
-/// `schedule` with the entries of `table` in place of its own.
-fn overlaid(schedule: &Schedule, table: toml::Table) -> Result<Schedule, String> {
-    let mut whole = toml::Table::try_from(schedule).map_err(|error| error.to_string())?;
-    whole.extend(table);
-    whole.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
 }

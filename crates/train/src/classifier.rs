@@ -5,6 +5,7 @@
 
 use crate::data::{BatchPart, ImageBatch};
 use crate::fit::diagnosis::{self, Culprit};
+use crate::image_order::run_images;
 use crate::objective::{Objective, cross_entropy};
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
@@ -19,14 +20,14 @@ pub trait Classifier: Module + fmt::Display + 'static {
     /// Class scores before softmax, `[n, classes]`, of images `[n, c, h, w]` with values in `[0, 1]`.
     fn logits(&self, images: Tensor<4>) -> Tensor<2>;
 
-    /// The quantizers that it has, to be reported; `None` for a float model.
-    fn quantized(&self) -> Option<&QatModel> {
-        None
-    }
-
     /// The scores, and the activations of the given names, each flattened to `[n, d]`; a classifier that does not know its activations gives none.
     fn scores_and_features(&self, images: Tensor<4>, _names: &[String]) -> (Tensor<2>, Vec<Tensor<2>>) {
         (self.logits(images), Vec::new())
+    }
+
+    /// The quantizers that it has, to be reported; `None` for a float model.
+    fn quantized(&self) -> Option<&QatModel> {
+        None
     }
 
     /// The first layer, in order of execution, that has or makes a number that is not finite; `None` where all are finite or the model
@@ -52,17 +53,13 @@ impl Classifier for QatModel {
         self.scores_and_features(images, &[]).0
     }
 
-    fn quantized(&self) -> Option<&QatModel> {
-        Some(self)
-    }
-
     fn scores_and_features(&self, images: Tensor<4>, names: &[String]) -> (Tensor<2>, Vec<Tensor<2>>) {
         let topology = self.topology();
         let scores = before_softmax(self);
         let wanted: Vec<_> =
             names.iter().map(|name| topology.steps.iter().find(|step| step.name == *name).map(|step| step.output)).collect();
         let (mut found, mut features) = (None, vec![None; names.len()]);
-        self.run(images, |value, activation| {
+        run_images(self, images, |value, activation| {
             if value == scores {
                 found = Some(flat(activation));
             }
@@ -74,6 +71,10 @@ impl Classifier for QatModel {
         });
         let features = features.into_iter().map(|feature| feature.expect("a teacher checks the names")).collect();
         (found.expect("the scores are defined by a layer"), features)
+    }
+
+    fn quantized(&self) -> Option<&QatModel> {
+        Some(self)
     }
 
     fn first_non_finite(&self, images: Tensor<4>) -> Option<Culprit> {
@@ -147,15 +148,16 @@ impl<M: Classifier> TrainStep for Trainer<M> {
     type Output = StepOutput;
 
     fn step(&self, batch: ImageBatch) -> TrainOutput<StepOutput> {
-        let (loss, scores) = self.objective.of(&self.model, batch.images, batch.targets.clone());
-        let mut output = reported(&loss, scores, batch.targets);
-        if let Some(part) = batch.part {
+        let (targets, part) = (batch.targets.clone(), batch.part);
+        let (loss, scores) = self.objective.of(&self.model, batch);
+        let mut output = reported(&loss, scores, targets);
+        if let Some(part) = part {
             output.part = Some(part);
             output.buffers = Some(Buffers::of(&self.model));
         }
         // The gradients of all batches of a step are added up.
         let share = if self.accumulate == 1 { loss } else { loss / self.accumulate as f64 };
-        let share = match batch.part {
+        let share = match part {
             Some(part) => share * part.share,
             None => share,
         };

@@ -9,9 +9,12 @@
 //! L  = (1 − α) CE + α T² KL + γ Σ_h mean (h − h_teacher)²
 //! ```
 //!
+//! Where a batch's images are mixtures, `λ` of one and `1 − λ` of another, so is CE of the targets of either (Zhang et al. 2018).
+//!
 //! Szegedy et al. 2016; Hinton, Vinyals and Dean 2015; Romero et al. 2015. Not here: the models (see [`classifier`](crate::classifier)).
 
 use crate::classifier::Classifier;
+use crate::data::{ImageBatch, Mix};
 use crate::error::TrainError;
 use crate::schedule::Distillation;
 use burn::module::Module;
@@ -83,16 +86,26 @@ impl Objective {
         self
     }
 
-    /// Loss with its graph, `[1]`, and the student's scores, `[B, C]`, for `images` `[B, …]` with classes `targets` `[B]`.
-    pub(crate) fn of<M: Classifier>(&self, student: &M, images: Tensor<4>, targets: Tensor<1, Int>) -> (Tensor<1>, Tensor<2>) {
+    /// Loss with its graph, `[1]`, and the student's scores, `[B, C]`, for a batch of `B` images.
+    pub(crate) fn of<M: Classifier>(&self, student: &M, batch: ImageBatch) -> (Tensor<1>, Tensor<2>) {
+        let ImageBatch { images, targets, mix, .. } = batch;
+        let smoothing = self.label_smoothing;
+        let entropy = |scores: Tensor<2>| match mix {
+            None => cross_entropy(scores, targets, smoothing),
+            Some(Mix { targets: others, lambda }) => {
+                let share = f64::from(lambda);
+                cross_entropy(scores.clone(), targets, smoothing) * share
+                    + cross_entropy(scores, others, smoothing) * (1.0 - share)
+            }
+        };
         let Some(Teacher { model, distillation, .. }) = &self.teacher else {
             let scores = student.logits(images);
-            return (cross_entropy(scores.clone(), targets, self.label_smoothing), scores);
+            return (entropy(scores.clone()), scores);
         };
         let (known, wanted) = model.scores_and_features(images.clone().inner(), &distillation.features);
         let (scores, features) = student.scores_and_features(images, &distillation.features);
         let weight = distillation.weight;
-        let mut loss = cross_entropy(scores.clone(), targets, self.label_smoothing) * (1.0 - weight);
+        let mut loss = entropy(scores.clone()) * (1.0 - weight);
         if weight > 0.0 {
             let temperature = distillation.temperature;
             let divergence = divergence(Tensor::from_inner(known), scores.clone(), temperature);

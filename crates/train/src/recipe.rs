@@ -19,9 +19,9 @@ use qat::{Mode, ObserverKind, QConfig, QatLayer, QatModel};
 use crate::best::{self, Best, BestInfo};
 use crate::checkpoint::Checkpoint;
 use crate::classifier::Classifier;
-use crate::data::{ImageLoader, ImageSet, LoaderConfig, permutation};
+use crate::data::{ImageLoader, ImageSet, LoaderConfig, Normalize, permutation};
 use crate::error::TrainError;
-use crate::fit::{Ending, Evaluation, FitData, FitPlan, FitState, Phase, evaluate, fit};
+use crate::fit::{Ending, Evaluation, FitData, FitPlan, FitState, Phase, evaluate_with, fit};
 use crate::objective::{Objective, Teacher};
 use crate::progress::ProgressStyle;
 use crate::run::{RunDirectory, load_model, save_model};
@@ -94,7 +94,9 @@ pub fn train<M: Classifier>(
     if goal == Goal::Quantized {
         prepare(&model, data.train.shape, config)?;
     }
-    let Some(Float { model, evaluation: float, quantized_from }) = float(model, data, goal, setting)? else { return Ok(None) };
+    let later = if goal == Goal::Quantized { setting.run.manifest().schedule.quantized_epochs() } else { 0 };
+    let float = float(model, data, later, setting)?;
+    let Some(Float { model, evaluation: float, quantized_from }) = float else { return Ok(None) };
     if goal == Goal::Float {
         return Ok(Some(Trained { model, float, quantized: None }));
     }
@@ -116,7 +118,8 @@ pub fn finetune(
     setting: &Setting<'_>,
 ) -> Result<Option<Trained<QatModel>>, TrainError> {
     let model = model.with_mode(Mode::Float);
-    let float = float(model, data, Goal::Quantized, setting)?;
+    let later = setting.run.manifest().schedule.quantized_epochs();
+    let float = float(model, data, later, setting)?;
     let Some(Float { model, evaluation: float, quantized_from }) = float else { return Ok(None) };
     let quantized = Quantization::new(model.valid(), teacher, data, setting)?.run(quantized_from)?;
     Ok(quantized.map(|quantized| Trained { model, float, quantized: Some(quantized) }))
@@ -128,11 +131,11 @@ pub fn finetune(
 /// [`TrainError::Graph`] for a range that is not finite, naming the quantizer.
 pub fn quantize(model: QatModel, images: &ImageSet, calibration: &Calibration, device: &Device) -> Result<QatModel, TrainError> {
     let model = model.with_observer(calibration.observer);
-    observe(model, Arc::new(calibration.chosen(images)), device)
+    observe(model, Arc::new(calibration.chosen(images)), &calibration.normalize, device)
 }
 
 /// Which images set the first ranges, and how.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
     /// How many, at least 1.
     pub samples: usize,
@@ -142,13 +145,15 @@ pub struct Calibration {
     pub seed: u64,
     /// How ranges are observed; `None` for that which the model was prepared with.
     pub observer: Option<ObserverKind>,
+    /// What the model sees of a pixel.
+    pub normalize: Normalize,
 }
 
 impl Calibration {
     /// What a schedule says.
-    pub fn of(schedule: &Schedule, seed: u64) -> Self {
+    pub fn of(schedule: &Schedule, seed: u64, normalize: Normalize) -> Self {
         let Schedule { calibration_samples: samples, calibration_order: order, calibration_observer: observer, .. } = *schedule;
-        Self { samples, order, seed, observer }
+        Self { samples, order, seed, observer, normalize }
     }
 
     /// The images of `set` that it asks for.
@@ -200,22 +205,22 @@ struct Float<M> {
     quantized_from: Option<Checkpoint>,
 }
 
-/// Float training from where the run stands, or what it made; `None` when interrupted.
-fn float<M: Classifier>(model: M, data: &FitData, goal: Goal, setting: &Setting<'_>) -> Result<Option<Float<M>>, TrainError> {
+/// Float training from where the run stands, or what it made, with so many epochs to follow; `None` when interrupted.
+fn float<M: Classifier>(model: M, data: &FitData, later: usize, setting: &Setting<'_>) -> Result<Option<Float<M>>, TrainError> {
     let Setting { run, device, .. } = *setting;
     let (model, quantized_from) = match run.last_checkpoint()? {
         Some(checkpoint) if checkpoint.info().phase == Phase::Qat => (load_model(&run.float_model(), model)?, Some(checkpoint)),
         Some(checkpoint) => {
             let state = checkpoint.state()?;
-            let Some(model) = train_float(checkpoint.load_model(model)?, state, data, goal, setting)? else { return Ok(None) };
+            let Some(model) = train_float(checkpoint.load_model(model)?, state, data, later, setting)? else { return Ok(None) };
             (model, None)
         }
         None => {
-            let Some(model) = train_float(model, FitState::start(), data, goal, setting)? else { return Ok(None) };
+            let Some(model) = train_float(model, FitState::start(), data, later, setting)? else { return Ok(None) };
             (model, None)
         }
     };
-    let evaluation = evaluate(&model, &data.valid, device)?;
+    let evaluation = evaluate_with(&model, &data.valid, &run.manifest().data, device)?;
     Ok(Some(Float { model, evaluation, quantized_from }))
 }
 
@@ -223,16 +228,15 @@ fn train_float<M: Classifier>(
     model: M,
     from: FitState,
     data: &FitData,
-    goal: Goal,
+    later: usize,
     setting: &Setting<'_>,
 ) -> Result<Option<M>, TrainError> {
-    let schedule = &setting.run.manifest().schedule;
-    let Schedule { float_epochs, float_learning_rate, .. } = *schedule;
+    let Schedule { float_epochs, float_learning_rate, .. } = setting.run.manifest().schedule;
     let model = if float_epochs == 0 {
         model.valid()
     } else {
         let mut plan = plan(Phase::Float, float_epochs, float_learning_rate, setting)?;
-        plan.later_epochs = if goal == Goal::Quantized { schedule.quantized_epochs() } else { 0 };
+        plan.later_epochs = later;
         let fitted = fit(model, from, &plan, data, setting.device, setting.run, setting.style, setting.interrupter)?;
         if fitted.ending == Ending::Interrupted {
             return Ok(None);
@@ -297,9 +301,10 @@ impl<'a> Quantization<'a> {
     fn run(&self, checkpoint: Option<Checkpoint>) -> Result<Option<Quantized>, TrainError> {
         let Setting { run, device, .. } = *self.setting;
         let calibrated = self.calibrate(self.prepared.valid())?;
-        let ptq = evaluate(&calibrated, &self.data.valid, device)?;
+        let images = &run.manifest().data;
+        let ptq = evaluate_with(&calibrated, &self.data.valid, images, device)?;
         let Some(model) = self.train(calibrated, checkpoint)? else { return Ok(None) };
-        let qat = evaluate(&model, &self.data.valid, device)?;
+        let qat = evaluate_with(&model, &self.data.valid, images, device)?;
         save_model(&run.qat_model(), &model)?;
         Ok(Some(Quantized { model, ptq, qat }))
     }
@@ -309,7 +314,8 @@ impl<'a> Quantization<'a> {
     }
 
     fn calibrate(&self, model: QatModel) -> Result<QatModel, TrainError> {
-        let calibration = Calibration::of(self.schedule(), self.setting.run.manifest().seed);
+        let manifest = self.setting.run.manifest();
+        let calibration = Calibration::of(self.schedule(), manifest.seed, manifest.data.normalize.clone());
         quantize(model, &self.data.train, &calibration, self.setting.device)
     }
 
@@ -416,7 +422,8 @@ impl<'a> Quantization<'a> {
             return Ok(model);
         }
         let manifest = self.setting.run.manifest();
-        let estimated = reestimate(&model, self.data, batches, manifest.batch_size, manifest.seed, self.setting.device)?;
+        let loader = manifest.data.train(&self.data.train, manifest.batch_size, manifest.seed);
+        let estimated = reestimate(&model, &self.data.train, batches, loader, self.setting.device)?;
         let (was, is) = (self.score(&model)?, self.score(&estimated)?);
         Ok(if was > is { model } else { estimated })
     }
@@ -425,7 +432,10 @@ impl<'a> Quantization<'a> {
     fn score(&self, model: &QatModel) -> Result<f32, TrainError> {
         match self.setting.judge {
             Some(judge) => judge(model).map_err(|source| TrainError::Judge { source }),
-            None => Ok(accuracy(evaluate(model, &self.data.valid, self.setting.device)?)),
+            None => {
+                let images = &self.setting.run.manifest().data;
+                Ok(accuracy(evaluate_with(model, &self.data.valid, images, self.setting.device)?))
+            }
         }
     }
 }
@@ -495,23 +505,22 @@ impl Selection<'_> {
     }
 }
 
-/// `model` with the running statistics of its batch norms computed anew (Q85): the means, over `batches` training batches of `batch_size`
-/// images, of each batch's own.
+/// `model` with the running statistics of its batch norms computed anew (Q85): the means, over `batches` batches of `images` that `loader`
+/// makes, of each batch's own.
 ///
 /// # Errors
 /// [`TrainError::Data`].
 pub fn reestimate(
     model: &QatModel,
-    data: &FitData,
+    images: &Arc<ImageSet>,
     batches: usize,
-    batch_size: usize,
-    seed: u64,
+    loader: LoaderConfig,
     device: &Device,
 ) -> Result<QatModel, TrainError> {
     let device = if device.is_autodiff() { device.clone() } else { device.clone().autodiff() };
     let mut model = model.valid().train().fork(&device).with_norm_frozen(false);
     let momenta: Vec<f64> = norms(&mut model).map(|norm| norm.momentum).collect();
-    let loader = ImageLoader::new(data.train.clone(), LoaderConfig::train(batch_size, seed), &device);
+    let loader = ImageLoader::new(images.clone(), loader, &device);
     // No epoch of training has this number.
     let mut seen = 0;
     for epoch in 0.. {
@@ -542,13 +551,17 @@ fn norms(model: &mut QatModel) -> impl Iterator<Item = &mut burn::nn::BatchNorm>
     })
 }
 
-/// `model` after it has observed `images`, calibrated.
+/// `model` after it has observed `images`, as `normalize` has it see them, calibrated.
 ///
 /// # Errors
 /// [`TrainError::Graph`] for a range that is not finite.
-pub fn observe(model: QatModel, images: Arc<ImageSet>, device: &Device) -> Result<QatModel, TrainError> {
+pub fn observe(model: QatModel, images: Arc<ImageSet>, normalize: &Normalize, device: &Device) -> Result<QatModel, TrainError> {
     let model = model.with_mode(Mode::Observe);
-    let loader = ImageLoader::new(images, LoaderConfig::test(CALIBRATION_BATCH), &device.clone().inner());
+    let loader = ImageLoader::new(
+        images,
+        LoaderConfig::test(CALIBRATION_BATCH).with_normalize(normalize.clone()),
+        &device.clone().inner(),
+    );
     for batch in loader.epoch(0, 0) {
         let batch = batch.map_err(|source| TrainError::Data { place: "calibration".into(), source })?;
         model.logits(batch.images);

@@ -29,7 +29,7 @@ mod team;
 use crate::{
     checkpoint::CheckpointInfo,
     classifier::{BatchResult, Classifier, Trainer, percent},
-    data::{ImageLoader, ImageSet, LoaderConfig},
+    data::{DataConfig, ImageLoader, ImageSet},
     error::TrainError,
     objective::Objective,
     progress::{self, ProgressStyle},
@@ -138,10 +138,10 @@ pub struct FitPlan {
     pub seed: u64,
     /// Steps between two checkpoints, at least 1; the end of an epoch always makes one.
     pub checkpoint_every: usize,
-    /// Epochs of the phases that follow, for the time left to the end of the run.
-    pub later_epochs: usize,
     /// Steps whose losses are read from the device together, at least 1; the numbers do not depend on it.
     pub read_every: usize,
+    /// Epochs of the phases that follow, for the time left to the end of the run.
+    pub later_epochs: usize,
     /// The segment ends when so many steps of the phase are done; `None` for all of them.
     pub stop_at_step: Option<usize>,
     /// How often the caller has changed the model since the phase began; written into checkpoints.
@@ -175,8 +175,8 @@ impl FitPlan {
             more_devices: Vec::new(),
             seed,
             checkpoint_every: 200,
-            later_epochs: 0,
             read_every: 1,
+            later_epochs: 0,
             stop_at_step: None,
             part: 0,
         }
@@ -367,10 +367,11 @@ pub fn fit<M: Classifier>(
     let recorder = Recorder::open(run, plan.phase, &from, &model)?;
 
     let training_device = if device.is_autodiff() { device.clone() } else { device.clone().autodiff() };
+    let images_of = &run.manifest().data;
     let position = (plan.phase.loader_epoch(from.step / steps_per_epoch), from.step % steps_per_epoch * plan.accumulate);
-    let train = ImageLoader::new(data.train.clone(), LoaderConfig::train(plan.batch_size, plan.seed), &training_device)
+    let train = ImageLoader::new(data.train.clone(), images_of.train(&data.train, plan.batch_size, plan.seed), &training_device)
         .starting_at(position.0, position.1);
-    let valid = ImageLoader::new(data.valid.clone(), LoaderConfig::test(EVALUATION_BATCH), &training_device.clone().inner());
+    let valid = ImageLoader::new(data.valid.clone(), images_of.test(EVALUATION_BATCH), &training_device.clone().inner());
 
     let until = usize::MAX;
     let clock = Clock { curve: Arc::new(plan.curve(total_steps)), next_step: from.step, multiple: 1.0, until };
@@ -404,8 +405,8 @@ pub fn fit<M: Classifier>(
             step: from.step,
             total_steps,
             steps_per_epoch,
-            later_steps: plan.later_epochs.saturating_mul(steps_per_epoch),
             batch_size: plan.batch_size * plan.accumulate,
+            later_steps: plan.later_epochs.saturating_mul(steps_per_epoch),
         },
     );
     let shared = Arc::new(Mutex::new(Shared {
@@ -471,15 +472,29 @@ pub fn fit<M: Classifier>(
 /// Images that are evaluated at a time.
 const EVALUATION_BATCH: usize = 200;
 
-/// Loss and accuracy of `model` over `images`, on `device`, without training.
+/// Loss and accuracy of `model` over `images`, in `[0, 1]`, on `device`, without training.
 ///
 /// # Errors
 ///
 /// [`TrainError::Device`] when the device fails.
 pub fn evaluate<M: Classifier>(model: &M, images: &Arc<ImageSet>, device: &Device) -> Result<Evaluation, TrainError> {
+    evaluate_with(model, images, &DataConfig::default(), device)
+}
+
+/// As [`evaluate`], of images as `config` has the model see them.
+///
+/// # Errors
+///
+/// [`TrainError::Device`] when the device fails.
+pub fn evaluate_with<M: Classifier>(
+    model: &M,
+    images: &Arc<ImageSet>,
+    config: &DataConfig,
+    device: &Device,
+) -> Result<Evaluation, TrainError> {
     let device = device.clone().inner();
     let model = Trainer::new(model.valid().fork(&device));
-    let loader = ImageLoader::new(images.clone(), LoaderConfig::test(EVALUATION_BATCH), &device);
+    let loader = ImageLoader::new(images.clone(), config.test(EVALUATION_BATCH), &device);
     let place = || format!("evaluation on {}", images.name);
     let mut sum = Sum::default();
     for batch in loader.epoch(0, 0) {

@@ -15,7 +15,7 @@ use crate::{
     checkpoint::{self, CheckpointInfo},
     classifier::{BatchResult, Classifier, StepOutput, Trainer},
     error::TrainError,
-    metrics::{Row, Source},
+    metrics::Row,
     random::with_seed,
     report::Recorder,
 };
@@ -120,9 +120,19 @@ struct Unread<M> {
     learning_rate: f64,
     outputs: Vec<StepOutput>,
     progress: Progress,
-    /// The model before the step, and the images it saw.
+    /// The model before the step, in inference, and the images it saw.
     before: M,
     images: Vec<Tensor<4>>,
+}
+
+/// What is to become a row of the metrics.
+struct Measured {
+    epoch: usize,
+    step: usize,
+    result: BatchResult,
+    learning_rate: Option<f64>,
+    averaged: bool,
+    images_per_second: f64,
 }
 
 /// Weight of the newest loss in the average of losses.
@@ -195,6 +205,8 @@ impl<M: Classifier> Walk<'_, M> {
     ) -> Result<(), TrainError> {
         let Segment { plan, device, roles, .. } = self.segment;
         let before = self.learner.model();
+        // Modules share running statistics with their clones, but not with their validation models.
+        let untouched = before.model.valid();
         let seed = step_seed(plan.seed, plan.phase, self.shared.step);
         for (place, device) in std::iter::once(device).chain(&plan.more_devices).enumerate() {
             with_seed(device, seed.wrapping_add(place as u64), || ());
@@ -235,13 +247,13 @@ impl<M: Classifier> Walk<'_, M> {
         let learning_rate = self.learner.lr_current().base();
         let progress = batches.progress();
         let step = self.shared.step;
-        self.unread.push(Unread { step, learning_rate, outputs, progress, before: before.model, images });
+        self.unread.push(Unread { step, learning_rate, outputs, progress, before: untouched, images });
         Ok(())
     }
 
     /// Reads, checks and reports the numbers of the steps that are done.
     fn read(&mut self, epoch: usize) -> Result<(), TrainError> {
-        let Segment { plan, .. } = self.segment;
+        let Segment { plan, device, .. } = self.segment;
         let mut results = Vec::with_capacity(self.unread.len());
         for unread in std::mem::take(&mut self.unread) {
             let place = || format!("{} step {}", plan.phase, unread.step);
@@ -250,8 +262,9 @@ impl<M: Classifier> Walk<'_, M> {
             let result = BatchResult::joined(&parts).expect("a step has a batch");
             if !result.loss.is_finite() {
                 let part = parts.iter().position(|part| !part.loss.is_finite()).unwrap_or(0);
-                let parameter = || diagnosis::parameter(&unread.before, |_| false).map(Culprit::of_parameter);
-                let culprit = unread.before.first_non_finite(unread.images[part].clone()).or_else(parameter);
+                let before = unread.before.train().fork(device);
+                let parameter = || diagnosis::parameter(&before, |_| false).map(Culprit::of_parameter);
+                let culprit = before.first_non_finite(unread.images[part].clone()).or_else(parameter);
                 return Err(self.non_finite(unread.step, result.loss, culprit));
             }
             let loss = f64::from(result.loss);
@@ -265,7 +278,7 @@ impl<M: Classifier> Walk<'_, M> {
                     loss: result.loss,
                     limit,
                     factor: plan.explosion_factor,
-                    largest: unread.before.largest_output(unread.images[0].clone()),
+                    largest: unread.before.train().fork(device).largest_output(unread.images[0].clone()),
                 });
             }
             self.shared.loss_average = Some(average + LOSS_SHARE * (loss - average));
@@ -277,7 +290,8 @@ impl<M: Classifier> Walk<'_, M> {
         let images_per_second = images as f64 / self.read.elapsed().as_secs_f64();
         self.read = Instant::now();
         for (step, learning_rate, progress, result) in results {
-            self.push(epoch, step, result, Source::Step { learning_rate }, images_per_second)?;
+            let row = Measured { epoch, step, result, learning_rate: Some(learning_rate), averaged: false, images_per_second };
+            self.push(row)?;
             let item = TrainingItem::new(result.into(), progress, Some(step), Some(learning_rate.into()));
             let event = LearnerEvent::ProcessedItem(item);
             self.components.interrupter.fail_on_error(self.components.event_processor.process_train(event));
@@ -290,29 +304,41 @@ impl<M: Classifier> Walk<'_, M> {
         let epoch = self.shared.step / self.segment.steps_per_epoch;
         let start = LearnerEvent::StartSplit { epoch_number: epoch, total_items: loader.num_items() };
         self.components.interrupter.fail_on_error(self.components.event_processor.process_valid(start));
-        let Some(evaluation) = self.evaluate_model(&self.learner.model().valid(), loader, Source::Model)? else {
-            return Ok(false);
+        let model = self.learner.model().valid();
+        let Some(of_model) = self.evaluate_model(&model, loader, false)? else { return Ok(false) };
+        let average = self.shared.average.as_ref().map(|average| Trainer::new(average.model()));
+        let of_average = match average {
+            Some(average) => match self.evaluate_model(&average, loader, true)? {
+                None => return Ok(false),
+                some => some,
+            },
+            None => None,
         };
-        self.shared.evaluation = evaluation;
-        if let Some(average) = &self.shared.average {
-            let average = Trainer::new(average.model());
-            let Some(evaluation) = self.evaluate_model(&average, loader, Source::Average)? else { return Ok(false) };
-            self.shared.average_evaluation = evaluation;
+        // Rows are written once both are there: an interruption in between begins the evaluation anew.
+        for (evaluation, averaged) in [(Some(of_model), false), (of_average, true)] {
+            let Some((evaluation, images_per_second)) = evaluation.filter(|(evaluation, _)| evaluation.images > 0) else {
+                continue;
+            };
+            let result = BatchResult { loss: evaluation.loss, correct: evaluation.correct, images: evaluation.images };
+            let step = self.shared.step;
+            self.push(Measured { epoch, step, result, learning_rate: None, averaged, images_per_second })?;
+            let place = if averaged { &mut self.shared.average_evaluation } else { &mut self.shared.evaluation };
+            *place = Some(evaluation);
         }
-        self.shared.recorder.evaluated(epoch, self.shared.step, &self.learner.model().valid().model)?;
+        self.shared.recorder.evaluated(epoch, self.shared.step, &model.model)?;
         let (interrupter, events) = (&self.components.interrupter, &mut self.components.event_processor);
         interrupter.fail_on_error(events.process_valid(LearnerEvent::EndSplit(epoch)));
         interrupter.fail_on_error(events.process_train(LearnerEvent::EndEpoch(epoch)));
         Ok(true)
     }
 
-    /// Evaluates one model; nothing when interrupted, nothing in it when there is no image. The average is not shown.
+    /// Evaluates one model, and says how many images a second; nothing when interrupted. The average is not shown.
     fn evaluate_model(
         &mut self,
         model: &Trainer<M>,
         loader: &ValidLoader<Trainer<M>>,
-        source: Source,
-    ) -> Result<Option<Option<Evaluation>>, TrainError> {
+        averaged: bool,
+    ) -> Result<Option<(Evaluation, f64)>, TrainError> {
         let began = Instant::now();
         let epoch = self.shared.step / self.segment.steps_per_epoch;
         let place = || format!("evaluation after {} epoch {epoch}", self.segment.plan.phase);
@@ -326,20 +352,14 @@ impl<M: Classifier> Walk<'_, M> {
             let output = InferenceStep::step(model, batch);
             let result = output.read().map_err(|source| TrainError::Device { place: place(), source })?;
             sum.add(&result);
-            if source == Source::Model {
+            if !averaged {
                 let item = TrainingItem::new(result.into(), batches.progress(), None, None);
                 let event = LearnerEvent::ProcessedItem(item);
                 self.components.interrupter.fail_on_error(self.components.event_processor.process_valid(event));
             }
         }
         let evaluation = sum.evaluation();
-        if evaluation.images == 0 {
-            return Ok(Some(None));
-        }
-        let result = BatchResult { loss: evaluation.loss, correct: evaluation.correct, images: evaluation.images };
-        let images_per_second = evaluation.images as f64 / began.elapsed().as_secs_f64();
-        self.push(epoch, self.shared.step, result, source, images_per_second)?;
-        Ok(Some(Some(evaluation)))
+        Ok(Some((evaluation, evaluation.images as f64 / began.elapsed().as_secs_f64())))
     }
 
     /// An interruption, once the state is saved.
@@ -353,16 +373,11 @@ impl<M: Classifier> Walk<'_, M> {
         Ok(Ending::Interrupted)
     }
 
-    fn push(
-        &mut self,
-        epoch: usize,
-        step: usize,
-        result: BatchResult,
-        source: Source,
-        images_per_second: f64,
-    ) -> Result<(), TrainError> {
+    fn push(&mut self, row: Measured) -> Result<(), TrainError> {
+        let Measured { epoch, step, result, learning_rate, averaged, images_per_second } = row;
         let (phase, loss, accuracy) = (self.segment.plan.phase, result.loss, result.accuracy());
-        self.shared.recorder.push(&Row { phase, epoch, step, loss, accuracy, source, images_per_second })
+        let row = Row { phase, epoch, step, loss, accuracy, learning_rate, averaged, images_per_second };
+        self.shared.recorder.push(&row)
     }
 
     /// The records of the model and the optimizer as they stand.

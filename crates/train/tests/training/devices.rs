@@ -5,7 +5,9 @@ use crate::support::{SEED, bits, data};
 use burn::{module::Module, tensor::Device, tensor::Tensor, train::Interrupter};
 use qat::{DeviceName, Mode, QConfig, QatModel, Scheme};
 use qat_train::{
-    Classifier, Ending, FitPlan, FitState, Manifest, Phase, ProgressStyle, RunDirectory, Schedule, TrainError, fit,
+    Classifier, Ending, FitPlan, FitState, Manifest, Phase, ProgressStyle, RunDirectory, Schedule, TrainError,
+    data::Normalize,
+    fit,
     recipe::{self, Goal, Setting},
     zoo::ZooModel,
 };
@@ -94,7 +96,7 @@ impl Classifier for Watched {
 fn watched(data: &qat_train::FitData) -> Watched {
     let device = Device::flex();
     let prepared = recipe::prepare(&MODEL.init(&device, SEED), MODEL.input_shape(), &QConfig::int8()).unwrap();
-    let model = recipe::observe(prepared, data.train.clone(), &device).unwrap();
+    let model = recipe::observe(prepared, data.train.clone(), &Normalize::unit(), &device).unwrap();
     assert_eq!(model.input.mode(), Mode::Quantize);
     Watched { model, seen: Seen::default() }
 }
