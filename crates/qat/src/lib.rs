@@ -50,7 +50,7 @@ mod tensor;
 
 pub use clamp::Clamp;
 pub use config::{ActivationConfig, ConfigError, LayerConfig, Override, QConfig};
-pub use device::{DeviceError, DeviceName};
+pub use device::{DeviceError, DeviceName, RemoteName};
 pub use fake_quantize::{FakeQuantize, Mode, RangeLearner, RangeSign, RangeSource, WeightScale};
 pub use format::{CodeRange, Granularity, IntegerFormat};
 pub use graph::GraphError;

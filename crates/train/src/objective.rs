@@ -35,6 +35,8 @@ pub struct Objective {
 #[derive(Clone, Debug)]
 pub struct Teacher {
     model: Arc<QatModel>,
+    /// The same on other devices.
+    replicas: Vec<(Device, Arc<QatModel>)>,
     distillation: Distillation,
 }
 
@@ -50,11 +52,20 @@ impl Teacher {
                 return Err(TrainError::UnknownFeature { name: name.clone(), known });
             }
         }
-        Ok(Self { model: Arc::new(model.valid().with_mode(Mode::Float)), distillation })
+        Ok(Self { model: Arc::new(model.valid().with_mode(Mode::Float)), replicas: Vec::new(), distillation })
     }
 
     fn to_device(&self, device: &Device) -> Self {
-        Self { model: Arc::new((*self.model).clone().fork(device)), distillation: self.distillation.clone() }
+        let model = match self.replicas.iter().find(|(of, _)| of == device) {
+            Some((_, model)) => model.clone(),
+            None => self.copied(device),
+        };
+        Self { model, replicas: self.replicas.clone(), distillation: self.distillation.clone() }
+    }
+
+    fn copied(&self, device: &Device) -> Arc<QatModel> {
+        // Clones of a model share its running statistics.
+        Arc::new(self.model.valid().fork(device))
     }
 }
 
@@ -65,9 +76,19 @@ impl Objective {
         Self { teacher: self.teacher.as_ref().map(|teacher| teacher.to_device(&device)), ..self.clone() }
     }
 
+    /// The same, whose teacher is on each of `devices` at once.
+    pub(crate) fn replicated(mut self, devices: &[Device]) -> Self {
+        if let Some(teacher) = self.teacher.as_mut().filter(|_| !devices.is_empty()) {
+            let own = teacher.model.devices().into_iter().map(|device| (device, teacher.model.clone()));
+            let others = devices.iter().map(|device| device.clone().inner());
+            teacher.replicas = own.chain(others.map(|device| (device.clone(), teacher.copied(&device)))).collect();
+        }
+        self
+    }
+
     /// Loss with its graph, `[1]`, and the student's scores, `[B, C]`, for a batch of `B` images.
     pub(crate) fn of<M: Classifier>(&self, student: &M, batch: ImageBatch) -> (Tensor<1>, Tensor<2>) {
-        let ImageBatch { images, targets, mix } = batch;
+        let ImageBatch { images, targets, mix, .. } = batch;
         let smoothing = self.label_smoothing;
         let entropy = |scores: Tensor<2>| match mix {
             None => cross_entropy(scores, targets, smoothing),
@@ -77,7 +98,7 @@ impl Objective {
                     + cross_entropy(scores, others, smoothing) * (1.0 - share)
             }
         };
-        let Some(Teacher { model, distillation }) = &self.teacher else {
+        let Some(Teacher { model, distillation, .. }) = &self.teacher else {
             let scores = student.logits(images);
             return (entropy(scores.clone()), scores);
         };

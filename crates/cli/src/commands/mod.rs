@@ -9,6 +9,7 @@ mod inspect;
 mod outcome;
 mod quantize;
 mod run;
+mod serve;
 mod train;
 
 use std::num::NonZeroUsize;
@@ -39,6 +40,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Export(args) => export::run(args, global),
         Command::Check(args) => check::run(args, global),
         Command::Inspect(args) => inspect::run(args, global),
+        Command::Serve(args) => serve::run(args, global),
         Command::Data { command } => data::run(command, global),
     }
 }

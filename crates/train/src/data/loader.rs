@@ -32,6 +32,31 @@ pub struct ImageBatch {
     pub targets: Tensor<1, Int>,
     /// What else is in the images, if they are mixtures of two.
     pub mix: Option<Mix>,
+    /// Which part of a batch it is, if devices share one.
+    pub part: Option<BatchPart>,
+}
+
+/// A part of a batch, for one of several devices.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchPart {
+    /// Its place among the parts, from 0.
+    pub index: usize,
+    /// Its share of the batch's images, in `(0, 1]`.
+    pub share: f64,
+}
+
+impl ImageBatch {
+    /// The same on `device`.
+    pub fn to_device(self, device: &Device) -> Self {
+        // Devices differ in the integers that they compute with.
+        let classes = |targets: Tensor<1, Int>| Tensor::from_data(targets.into_data(), device);
+        Self {
+            images: self.images.to_device(device),
+            targets: classes(self.targets),
+            mix: self.mix.map(|mix| Mix { targets: classes(mix.targets), lambda: mix.lambda }),
+            part: self.part,
+        }
+    }
 }
 
 /// The other half of mixed images: each is `lambda` times an image of class `targets` of the batch, plus `1 - lambda` times an
@@ -269,6 +294,7 @@ impl HostBatch {
             images: Tensor::from_data(TensorData::new(self.images, [count, channels, height, width]), device),
             targets: classes(self.targets),
             mix: self.mix.map(|(targets, lambda)| Mix { targets: classes(targets), lambda }),
+            part: None,
         }
     }
 }
@@ -488,7 +514,7 @@ mod tests {
         loader
             .epoch(epoch, start)
             .map(|batch| {
-                let ImageBatch { images, targets, mix } = batch.unwrap();
+                let ImageBatch { images, targets, mix, .. } = batch.unwrap();
                 (images.into_data().try_into_vec().unwrap(), classes(targets), mix.map(|mix| (classes(mix.targets), mix.lambda)))
             })
             .collect()
