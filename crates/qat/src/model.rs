@@ -17,7 +17,8 @@ use crate::fake_quantize::{FakeQuantize, Mode, RangeSource, WeightQuantizer};
 use crate::format::{CodeRange, IntegerFormat};
 use crate::graph::formats::{Formats, formats, separate};
 use crate::graph::{
-    self, Constant, ConstantId, Graph, GraphError, Grid, Node, Op, Placement, QuantizerSite, Transposed, Value, ValueId,
+    self, Constant, ConstantId, Graph, GraphError, Grid, InterfaceNames, Node, Op, Placement, QuantizerSite, Transposed, Value,
+    ValueId,
 };
 use crate::nn::{
     QuantAdaptiveAvgPool2d, QuantAdd, QuantAvgPool2d, QuantClamp, QuantConcat, QuantConstant, QuantConv2d, QuantConv2dConfig,
@@ -118,6 +119,8 @@ pub struct Topology {
     pub input_is_indices: bool,
     /// What the caller receives.
     pub output: ValueId,
+    /// The names of both in files.
+    pub names: InterfaceNames,
 }
 
 impl Topology {
@@ -221,14 +224,16 @@ impl QatModel {
 
     fn from_captured<M: Module>(module: &M, graph: Graph, config: &QConfig) -> Result<Self, GraphError> {
         let device = module.devices().into_iter().next().unwrap_or_default().inner();
-        Self::from_float_graph(graph, config, &device)
+        Self::from_imported(graph, config, &device)
     }
 
     /// Fuses the layers of a graph as it was captured or read, and puts quantizers in place, all in [`Mode::Float`].
     ///
+    /// Files do not know a batch norm's momentum: here it is Burn's default, 0.1.
+    ///
     /// # Errors
-    /// As [`QatModel::prepare`].
-    pub fn from_float_graph(graph: Graph, config: &QConfig, device: &Device) -> Result<Self, GraphError> {
+    /// What cannot be quantized, with its place and what is expected there.
+    pub fn from_imported(graph: Graph, config: &QConfig, device: &Device) -> Result<Self, GraphError> {
         let graph = separate(graph::fuse(graph)?, config)?;
         let placement = graph::place(&graph);
         Self::from_graph(&graph, &placement, config, device)
@@ -273,6 +278,7 @@ impl QatModel {
             input: graph.input,
             input_is_indices: graph.input_is_indices,
             output: graph.output,
+            names: graph.names.clone(),
         };
         let input = match graph.input_is_indices {
             true => FakeQuantize::of_reader(formats.wide.format, device),

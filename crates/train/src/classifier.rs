@@ -52,6 +52,10 @@ impl Classifier for QatModel {
         self.scores_and_features(images, &[]).0
     }
 
+    fn quantized(&self) -> Option<&QatModel> {
+        Some(self)
+    }
+
     fn scores_and_features(&self, images: Tensor<4>, names: &[String]) -> (Tensor<2>, Vec<Tensor<2>>) {
         let topology = self.topology();
         let scores = before_softmax(self);
@@ -70,10 +74,6 @@ impl Classifier for QatModel {
         });
         let features = features.into_iter().map(|feature| feature.expect("a teacher checks the names")).collect();
         (found.expect("the scores are defined by a layer"), features)
-    }
-
-    fn quantized(&self) -> Option<&QatModel> {
-        Some(self)
     }
 
     fn first_non_finite(&self, images: Tensor<4>) -> Option<Culprit> {

@@ -29,6 +29,11 @@ fn resnet8() {
 }
 
 #[test]
+fn resnet20() {
+    assert_eq!(listing(ZooModel::ResNet20), include_str!("goldens/resnet20.txt").trim_end());
+}
+
+#[test]
 fn ds_cnn() {
     assert_eq!(listing(ZooModel::DsCnn), include_str!("goldens/ds_cnn.txt").trim_end());
 }

@@ -9,15 +9,13 @@
 
 mod graph;
 mod half;
-mod order;
-mod padding;
 mod read;
 mod version;
 mod write;
 
 use std::path::Path;
 
-use qat_formats::tflite::{self, Model};
+use qat_formats::tflite::{self, Model, order, padding};
 use qat_runtime::{IntegerModel, Rules};
 
 use crate::{

@@ -23,6 +23,8 @@
 mod check;
 mod flatbuffer;
 mod options;
+pub mod order;
+pub mod padding;
 mod read;
 mod schema;
 mod write;

@@ -165,14 +165,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(captured: &'a CapturedGraph, input: TensorId, paths: &'a HashMap<TensorId, String>) -> Self {
-        let graph = Graph {
-            values: Vec::new(),
-            constants: Vec::new(),
-            nodes: Vec::new(),
-            input: ValueId(0),
-            input_is_indices: false,
-            output: ValueId(0),
-        };
+        let graph = Graph::empty();
         let shape = captured.values.get(&input).map(|data| data.shape().to_vec()).unwrap_or_default();
         let batch = shape.first().copied().unwrap_or(1);
         let mut reader = Self { captured, paths, operands: HashMap::new(), activations: HashMap::new(), batch, graph };

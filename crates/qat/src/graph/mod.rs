@@ -1,14 +1,17 @@
 //! The graph of a float model: activations, operations, and constants that know which parameter they came from.
 //!
-//! [`capture`] records one from any Burn module's own `forward`. Passes turn Burn's elementary operations into layers (see
+//! [`capture`] records one from any Burn module's own `forward`, [`import_onnx`] reads one from a file. Passes turn Burn's elementary operations into layers (see
 //! `pass`), and [`placement`](Placement) says where quantizers sit. Not here: anything that learns (see [`crate::QatModel`]).
 
 mod capture;
 mod error;
 pub mod formats;
+mod import_error;
+mod onnx;
 mod pass;
 mod placement;
 mod sharing;
+mod tflite;
 
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, ConvTransposeOptions, MaxPoolOptions};
 use burn::tensor::{Shape, TensorData};
@@ -18,9 +21,12 @@ use crate::nn::{Function, SliceRange};
 
 pub use capture::{capture, capture_indices};
 pub use error::GraphError;
+pub use import_error::ImportError;
+pub use onnx::import_onnx;
 pub use pass::fuse;
 pub use placement::{Grid, Placement, QuantizerSite, place};
 pub use sharing::layers;
+pub use tflite::import_tflite;
 
 /// Index of an activation in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -273,6 +279,21 @@ pub struct Node {
     pub output: ValueId,
 }
 
+/// What the caller knows a model's input and output by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceNames {
+    /// The input; `input` where the model comes from a module.
+    pub input: String,
+    /// The output; `output` where the model comes from a module.
+    pub output: String,
+}
+
+impl Default for InterfaceNames {
+    fn default() -> Self {
+        Self { input: "input".into(), output: "output".into() }
+    }
+}
+
 /// A float model as a graph with one input and one output; nodes stand in execution order.
 #[derive(Clone, Debug)]
 pub struct Graph {
@@ -288,9 +309,24 @@ pub struct Graph {
     pub input_is_indices: bool,
     /// What the caller receives.
     pub output: ValueId,
+    /// Their names in the file that the model comes from, and in those that it is written to.
+    pub names: InterfaceNames,
 }
 
 impl Graph {
+    /// A graph of nothing, to be filled.
+    pub(crate) fn empty() -> Self {
+        Self {
+            values: Vec::new(),
+            constants: Vec::new(),
+            nodes: Vec::new(),
+            input: ValueId(0),
+            input_is_indices: false,
+            output: ValueId(0),
+            names: InterfaceNames::default(),
+        }
+    }
+
     /// Takes in a constant; one that is there already is used again, so that a parameter has one constant for each of its shapes.
     pub(crate) fn constant(&mut self, constant: Constant) -> ConstantId {
         let is_same = |other: &Constant| {

@@ -8,6 +8,7 @@ mod gru;
 mod lenet;
 mod lstm;
 mod mlp;
+mod resnet20;
 mod resnet8;
 
 use crate::{classifier::Classifier, data::ImageSet, error::TrainError, random::with_seed};
@@ -23,6 +24,7 @@ pub use lenet::LeNet;
 pub use lstm::LstmClassifier;
 pub use mlp::Mlp;
 pub use resnet8::{Block, ResNet8};
+pub use resnet20::{BasicBlock, ResNet20};
 
 /// The name of a network of the zoo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub enum ZooModel {
     LeNet,
     /// [`ResNet8`].
     ResNet8,
+    /// [`ResNet20`].
+    ResNet20,
     /// [`DsCnn`] for one-channel images of 28 by 28.
     DsCnn,
     /// [`LstmClassifier`].
@@ -43,7 +47,7 @@ pub enum ZooModel {
 
 impl ZooModel {
     /// Every network, in the order in which they are listed to the user.
-    pub const ALL: [Self; 6] = [Self::Mlp, Self::LeNet, Self::ResNet8, Self::DsCnn, Self::Lstm, Self::Gru];
+    pub const ALL: [Self; 7] = [Self::Mlp, Self::LeNet, Self::ResNet8, Self::ResNet20, Self::DsCnn, Self::Lstm, Self::Gru];
 
     /// The name on the command line and in files.
     pub const fn name(self) -> &'static str {
@@ -51,6 +55,7 @@ impl ZooModel {
             Self::Mlp => "mlp",
             Self::LeNet => "lenet",
             Self::ResNet8 => "resnet8",
+            Self::ResNet20 => "resnet20",
             Self::DsCnn => "ds-cnn",
             Self::Lstm => "lstm",
             Self::Gru => "gru",
@@ -61,7 +66,7 @@ impl ZooModel {
     pub const fn input_shape(self) -> [usize; 3] {
         match self {
             Self::Mlp | Self::LeNet | Self::DsCnn | Self::Lstm | Self::Gru => [1, 28, 28],
-            Self::ResNet8 => [3, 32, 32],
+            Self::ResNet8 | Self::ResNet20 => [3, 32, 32],
         }
     }
 
@@ -97,6 +102,7 @@ impl ZooModel {
                 Self::Mlp => ZooNet::Mlp(Mlp::init(device)),
                 Self::LeNet => ZooNet::LeNet(LeNet::init(device)),
                 Self::ResNet8 => ZooNet::ResNet8(ResNet8::init(device)),
+                Self::ResNet20 => ZooNet::ResNet20(ResNet20::init(device)),
                 Self::DsCnn => ZooNet::DsCnn(DsCnn::init(1, device)),
                 Self::Lstm => ZooNet::Lstm(LstmClassifier::init(device)),
                 Self::Gru => ZooNet::Gru(GruClassifier::init(device)),
@@ -162,6 +168,8 @@ pub enum ZooNet {
     LeNet(LeNet),
     /// Named `resnet8`.
     ResNet8(ResNet8),
+    /// Named `resnet20`.
+    ResNet20(ResNet20),
     /// Named `ds-cnn`.
     DsCnn(DsCnn),
     /// Named `lstm`.
@@ -177,6 +185,7 @@ impl ZooNet {
             Self::Mlp(_) => ZooModel::Mlp,
             Self::LeNet(_) => ZooModel::LeNet,
             Self::ResNet8(_) => ZooModel::ResNet8,
+            Self::ResNet20(_) => ZooModel::ResNet20,
             Self::DsCnn(_) => ZooModel::DsCnn,
             Self::Lstm(_) => ZooModel::Lstm,
             Self::Gru(_) => ZooModel::Gru,
@@ -191,6 +200,7 @@ macro_rules! each {
             ZooNet::Mlp($net) => $body,
             ZooNet::LeNet($net) => $body,
             ZooNet::ResNet8($net) => $body,
+            ZooNet::ResNet20($net) => $body,
             ZooNet::DsCnn($net) => $body,
             ZooNet::Lstm($net) => $body,
             ZooNet::Gru($net) => $body,
@@ -205,6 +215,7 @@ macro_rules! map_each {
             ZooNet::Mlp($net) => ZooNet::Mlp($body),
             ZooNet::LeNet($net) => ZooNet::LeNet($body),
             ZooNet::ResNet8($net) => ZooNet::ResNet8($body),
+            ZooNet::ResNet20($net) => ZooNet::ResNet20($body),
             ZooNet::DsCnn($net) => ZooNet::DsCnn($body),
             ZooNet::Lstm($net) => ZooNet::Lstm($body),
             ZooNet::Gru($net) => ZooNet::Gru($body),
@@ -270,7 +281,7 @@ mod tests {
         let error = "lenet5".parse::<ZooModel>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "model \"lenet5\": expected one of mlp, lenet, resnet8, ds-cnn, lstm, gru, found no such network"
+            "model \"lenet5\": expected one of mlp, lenet, resnet8, resnet20, ds-cnn, lstm, gru, found no such network"
         );
     }
 

@@ -1,85 +1,95 @@
 //! In which order a value's axes stand in a file.
 //!
-//! A sample of an integer model is `[C, H, W]`, a file's tensor `[batch, H, W, C]`. Instead of moving numbers at every border, a
+//! A sample of a model is `[C, H, W]`, a file's tensor `[batch, H, W, C]`. Instead of moving numbers at every border, a
 //! value keeps the order that it has in the file and every operation is told of axes in that order; numbers are moved only where
 //! an operation needs another order. A transpose is then a new reading of the same tensor.
 
 /// For each axis of a tensor in the file, the batch not counted, the axis of the sample that it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Order(Vec<usize>);
+pub struct Order(Vec<usize>);
 
 impl Order {
     /// The sample's own.
-    pub(super) fn plain(rank: usize) -> Self {
+    pub fn plain(rank: usize) -> Self {
         Self((0..rank).collect())
     }
 
     /// `[H, W, C]` of a sample `[C, H, W]`.
-    pub(super) fn image() -> Self {
+    pub fn image() -> Self {
         Self(vec![1, 2, 0])
     }
 
+    /// One with the sample's axes as given; `None` if these are not each axis once.
+    pub fn of(axes: Vec<usize>) -> Option<Self> {
+        let mut sorted = axes.clone();
+        sorted.sort_unstable();
+        sorted.into_iter().eq(0..axes.len()).then_some(Self(axes))
+    }
+
     /// Number of axes.
-    pub(super) fn rank(&self) -> usize {
+    pub fn rank(&self) -> usize {
         self.0.len()
     }
 
     /// For each axis of the file, the sample's.
-    pub(super) fn axes(&self) -> Vec<usize> {
+    pub fn axes(&self) -> Vec<usize> {
         self.0.clone()
     }
 
     /// Where an axis of the sample stands.
-    pub(super) fn position(&self, axis: usize) -> usize {
+    ///
+    /// # Panics
+    /// If the sample has no such axis.
+    pub fn position(&self, axis: usize) -> usize {
         self.0.iter().position(|&found| found == axis).expect("an axis of the sample")
     }
 
     /// The sample's last axis is the file's.
-    pub(super) fn keeps_last(&self) -> bool {
+    pub fn keeps_last(&self) -> bool {
         self.0.last().is_none_or(|&axis| axis + 1 == self.0.len())
     }
 
     /// One entry for each axis of the sample, in the order of the file.
-    pub(super) fn apply<T: Copy>(&self, list: &[T]) -> Vec<T> {
+    pub fn apply<T: Copy>(&self, list: &[T]) -> Vec<T> {
         self.0.iter().map(|&axis| list[axis]).collect()
     }
 
     /// One entry for each axis of the file, in the order of the sample.
-    pub(super) fn undo<T: Copy>(&self, list: &[T]) -> Vec<T> {
+    pub fn undo<T: Copy>(&self, list: &[T]) -> Vec<T> {
         (0..self.0.len()).map(|axis| list[self.position(axis)]).collect()
     }
 
     /// The order of the same tensor read as its transpose, whose axis `i` is axis `permutation[i]` here.
-    pub(super) fn transposed(&self, permutation: &[usize]) -> Self {
+    pub fn transposed(&self, permutation: &[usize]) -> Self {
         let axis_of = |old| permutation.iter().position(|&axis| axis == old).expect("a permutation of the axes");
         Self(self.0.iter().map(|&axis| axis_of(axis)).collect())
     }
 
     /// The order of the same sample in the file's transpose, whose axis `i` is axis `permutation[i]` here.
-    pub(super) fn in_transpose(&self, permutation: &[usize]) -> Self {
+    pub fn in_transpose(&self, permutation: &[usize]) -> Self {
         Self(permutation.iter().map(|&at| self.0[at]).collect())
     }
 
     /// For each axis of `target`, the axis here that it is: what a transpose in the file is told.
-    pub(super) fn permutation_to(&self, target: &Self) -> Vec<usize> {
+    pub fn permutation_to(&self, target: &Self) -> Vec<usize> {
         target.0.iter().map(|&axis| self.position(axis)).collect()
     }
 
     /// Whether numbers in this order stand as in `target`: at most axes of size 1 move.
-    pub(super) fn stands_as(&self, target: &Self, shape: &[usize]) -> bool {
+    pub fn stands_as(&self, target: &Self, shape: &[usize]) -> bool {
         let moving = |order: &Self| order.0.iter().copied().filter(|&axis| shape[axis] != 1).collect::<Vec<_>>();
         moving(self) == moving(target)
     }
 
     /// The order without some axes of the sample, the others renumbered.
-    pub(super) fn without(&self, axes: &[usize]) -> Self {
+    pub fn without(&self, axes: &[usize]) -> Self {
         let kept = self.0.iter().filter(|axis| !axes.contains(axis));
         Self(kept.map(|&axis| axis - axes.iter().filter(|&&gone| gone < axis).count()).collect())
     }
 }
 
 /// Elements of a row-major array of `shape` in the order of its transpose, whose axis `i` is axis `permutation[i]`.
-pub(super) fn transpose<T: Copy>(elements: &[T], shape: &[usize], permutation: &[usize]) -> Vec<T> {
+pub fn transpose<T: Copy>(elements: &[T], shape: &[usize], permutation: &[usize]) -> Vec<T> {
     let mut strides = vec![1usize; shape.len()];
     for axis in (1..shape.len()).rev() {
         strides[axis - 1] = strides[axis] * shape[axis];
@@ -112,6 +122,8 @@ mod tests {
         assert_eq!(order.apply(&['c', 'h', 'w']), ['h', 'w', 'c']);
         assert_eq!(order.undo(&['h', 'w', 'c']), ['c', 'h', 'w']);
         assert_eq!(order.transposed(&[1, 2, 0]), Order::plain(3));
+        assert_eq!(Order::of(vec![1, 2, 0]), Some(Order::image()));
+        assert_eq!(Order::of(vec![1, 2, 1]), None);
         // A file's transpose from [H, W, C] to [C, H, W] leaves the sample what it is.
         assert_eq!(order.in_transpose(&[2, 0, 1]), Order::plain(3));
         assert_eq!(order.permutation_to(&Order::plain(3)), [2, 0, 1]);

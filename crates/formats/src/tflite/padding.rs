@@ -10,7 +10,7 @@ fn same_axis(size: usize, kernel: usize, stride: usize, dilation: usize) -> (usi
 }
 
 /// `[top, left, bottom, right]` of a window of `kernel` over an image `[h, w]`.
-pub(super) fn same(size: [usize; 2], kernel: [usize; 2], stride: [usize; 2], dilation: [usize; 2]) -> [usize; 4] {
+pub fn same(size: [usize; 2], kernel: [usize; 2], stride: [usize; 2], dilation: [usize; 2]) -> [usize; 4] {
     let [(top, bottom), (left, right)] = [0, 1].map(|axis| same_axis(size[axis], kernel[axis], stride[axis], dilation[axis]));
     [top, left, bottom, right]
 }

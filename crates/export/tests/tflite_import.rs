@@ -1,0 +1,131 @@
+//! Float TFLite files imported: equal to LiteRT before quantization, to the integers' runtime after it, and themselves again when
+//! exported.
+//!
+//! The pretrained ResNet-8 needs the shared folder, named by `QAT_SHARED`; a comparison needs LiteRT's Python besides (see `peers`).
+
+mod peers;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use peers::{Array, Peer, compare, shared};
+use qat::graph::{Dim, import_tflite};
+use qat::{Mode, QConfig, QatModel};
+use qat_export::{Target, TfliteOptions, convert, write_tflite};
+use qat_formats::tflite::{self, BuiltinOperator};
+use qat_runtime::{Codes, Rules, quantize};
+
+const RESNET8: &str = "models/mlperf-tiny-resnet8/pretrainedResnet.tflite";
+/// Label, then three planes of 32 × 32 pixels.
+const RECORD: usize = 1 + 3 * 32 * 32;
+
+/// Labels, and images `[height, width, channel]` of 0 to 255.
+fn records(file: &str) -> Option<(Vec<u8>, Vec<f32>)> {
+    let path = shared(&format!("datasets/cifar10/lossless/{file}"))?;
+    let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let (mut labels, mut pixels) = (Vec::new(), Vec::new());
+    for record in bytes.chunks_exact(RECORD) {
+        labels.push(record[0]);
+        for pixel in 0..32 * 32 {
+            pixels.extend((0..3).map(|channel| f32::from(record[1 + channel * 1024 + pixel])));
+        }
+    }
+    Some((labels, pixels))
+}
+
+/// Place of the first largest number.
+fn class<T: PartialOrd>(scores: &[T]) -> usize {
+    (0..scores.len()).fold(0, |best, at| if scores[at] > scores[best] { at } else { best })
+}
+
+fn hits<T: PartialOrd>(scores: &[T], labels: &[u8]) -> usize {
+    scores.chunks(scores.len() / labels.len()).zip(labels).filter(|(scores, label)| class(scores) == usize::from(**label)).count()
+}
+
+/// Sizes of one sample of a model's input.
+fn sample_shape(model: &QatModel) -> Vec<usize> {
+    let topology = model.topology();
+    topology.values[topology.input.0].sample_shape()
+}
+
+/// What the model gives for real samples, in batches.
+fn forward(model: &QatModel, x: &[f32], batch: usize) -> Vec<f32> {
+    let device = Device::flex();
+    let shape = sample_shape(model);
+    let mut y = Vec::new();
+    for samples in x.chunks(batch * shape.iter().product::<usize>()) {
+        let count = samples.len() / shape.iter().product::<usize>();
+        let data = TensorData::new(samples.to_vec(), [&[count], &shape[..]].concat());
+        let output = model.topology().output;
+        let mut keep = |value, activation: &qat::Activation| {
+            if value == output {
+                y.extend(activation.to_data().iter::<f32>());
+            }
+        };
+        match shape.len() {
+            1 => model.run(Tensor::<2>::from_data(data, &device), &mut keep),
+            2 => model.run(Tensor::<3>::from_data(data, &device), &mut keep),
+            _ => model.run(Tensor::<4>::from_data(data, &device), &mut keep),
+        }
+    }
+    y
+}
+
+/// The float model, and the same calibrated for 8 bits on real samples.
+fn quantized(path: &Path, calibration: &[f32]) -> (QatModel, QatModel) {
+    let model = QatModel::from_imported(import_tflite(path).unwrap(), &QConfig::int8(), &Device::flex()).unwrap();
+    let observing = model.clone().with_mode(Mode::Observe);
+    forward(&observing, calibration, 64);
+    (model, observing.calibrated().unwrap())
+}
+
+#[test]
+fn the_pretrained_resnet8_is_what_litert_computes() {
+    let (Some(path), Some((labels, x))) = (shared(RESNET8), records("test_batch.bin")) else { return };
+    let (_, train) = records("data_batch_1.bin").unwrap();
+    assert_eq!(labels.len(), 1017);
+    let (float, quantized) = quantized(&path, &train[..512 * 3072]);
+    let y = forward(&float, &x, 113);
+    // 88.00 %, as LiteRT gives.
+    assert_eq!(hits(&y, &labels), 895);
+
+    let simulated = forward(&quantized, &x, 113);
+    let integers = convert(&quantized, Target::Tflite).unwrap();
+    let input = integers.input_info();
+    let codes: Vec<i8> = x.iter().map(|&pixel| quantize(pixel, input.qparams)).collect();
+    let codes = Codes::Int8(codes);
+    let found = integers.run(&codes).unwrap();
+    println!(
+        "of {} lossless test records right: float {}, fake-quantized {}, integers {}",
+        labels.len(),
+        hits(&y, &labels),
+        hits(&simulated, &labels),
+        hits(&found.to_i32s(), &labels)
+    );
+    // The int8 model that was published beside it has 892.
+    assert!(hits(&found.to_i32s(), &labels) >= 892);
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("again.tflite");
+    write_tflite(&integers, &TfliteOptions::default(), &file).unwrap();
+    assert_eq!(operators(&file).len(), 16);
+    let Some(python) = Peer::LiteRt.python() else { return };
+    let peer = Peer::LiteRt.run(&python, &path, &Array::floats(&x, &[labels.len(), 32, 32, 3]), &[]).unwrap();
+    near("pretrained ResNet-8", &y, &peer.reals(), 1e-4);
+    let peer = Peer::LiteRt.run(&python, &file, &Array::codes(codes.view(), &[labels.len(), 32, 32, 3]), &[]).unwrap();
+    assert_eq!(compare("exported again", &found, &peer), (0, 0));
+}
+
+/// The builtin operators of a file, in order.
+fn operators(path: &Path) -> Vec<BuiltinOperator> {
+    let file = tflite::read(&fs::read(path).unwrap()).unwrap();
+    file.subgraphs[0].operators.iter().map(|operator| file.operator_code(operator).unwrap().builtin_code).collect()
+}
+
+fn near(what: &str, ours: &[f32], theirs: &[f32], tolerance: f32) {
+    assert_eq!(ours.len(), theirs.len(), "{what}");
+    let largest = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
+    println!("{what}: {} compared, at most {largest:e} apart", ours.len());
+    assert!(largest <= tolerance, "{what}: {largest}");
+}

@@ -1,0 +1,79 @@
+//! A user's own module, and files of its weights that PyTorch has written (`tests/peers/pytorch_weights.py`).
+
+use std::path::PathBuf;
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor, TensorData, activation::relu};
+use qat_train::pretrained::{Rename, Weights};
+
+/// Named as in PyTorch, but for `head`, which is `fc` there, and the list, where activations have no index here.
+#[derive(Module, Debug)]
+pub struct Tiny {
+    conv1: Conv2d,
+    bn1: BatchNorm,
+    layer1: Vec<Conv2d>,
+    pub head: Linear,
+}
+
+impl Tiny {
+    pub fn init(device: &Device) -> Self {
+        Self {
+            conv1: Conv2dConfig::new([1, 4], [3, 3]).with_stride([2, 2]).with_bias(false).init(device),
+            bn1: BatchNormConfig::new(4).init(device),
+            layer1: (0..2).map(|_| Conv2dConfig::new([4, 4], [1, 1]).init(device)).collect(),
+            head: LinearConfig::new(4 * 3 * 3, 5).init(device),
+        }
+    }
+
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let x = relu(self.bn1.forward(self.conv1.forward(images)));
+        let x = self.layer1[1].forward(relu(self.layer1[0].forward(x)));
+        self.head.forward(x.flatten::<2>(1, 3))
+    }
+
+    /// Outputs for the two images of the script.
+    pub fn outputs(&self) -> Vec<f32> {
+        let images: Vec<f32> = (0..128).map(|index| (index % 64) as f32 / 64.0 + (index / 64) as f32).collect();
+        let images = Tensor::from_data(TensorData::new(images, [2, 1, 8, 8]), &Device::flex());
+        self.forward(images).into_data().iter().collect()
+    }
+}
+
+pub fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/weights").join(name)
+}
+
+/// From PyTorch's names to those of [`Tiny`].
+pub fn rename() -> Rename {
+    Rename::none().with(r"^fc\.", "head.").unwrap().with(r"^layer1\.2\.", "layer1.1.").unwrap()
+}
+
+pub fn loaded(name: &str) -> Tiny {
+    Weights::open(&golden(name)).unwrap().load_into(Tiny::init(&Device::flex()), &rename()).unwrap()
+}
+
+fn assert_near(net: &Tiny, tolerance: f32) {
+    let text = include_str!("../goldens/weights/outputs.txt");
+    let expected = text.lines().skip(1).flat_map(str::split_whitespace).map(|value| value.parse::<f32>().unwrap());
+    let expected: Vec<f32> = expected.collect();
+    let found = net.outputs();
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() <= tolerance * expected.abs().max(0.02), "{found} where PyTorch has {expected}");
+    }
+}
+
+#[test]
+fn both_containers_of_pytorch_compute_what_they_computed() {
+    for name in ["zip.pt", "legacy.pth"] {
+        assert_near(&loaded(name), 1e-4);
+    }
+}
+
+#[test]
+fn half_precision_is_widened() {
+    // A float16 has 11 bits, and outputs are small differences.
+    assert_near(&loaded("half.safetensors"), 2e-2);
+}
