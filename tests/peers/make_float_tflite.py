@@ -2,12 +2,13 @@
 
     python make_float_tflite.py OUT_DIR MNIST_DIR
 
-needs tensorflow-cpu 2.21.0 and the four gzipped IDX files of MNIST (`datasets/mnist`). What it prints is the files' birth
-certificate, birth.txt: versions, seed, and for each file size and SHA-256. Weights of the operator files are random; the MNIST network is
-trained for two epochs. OUT_DIR gets NAME.tflite and, for the operator files, NAME.x.npy with samples and NAME.y.npy with what the
-interpreter that comes with TensorFlow gives for them.
+needs tensorflow-cpu 2.21.0 and the four gzipped IDX files of MNIST (`datasets/mnist`). OUT_DIR gets NAME.tflite, NAME.x.npy
+with samples, NAME.y.npy with what the interpreter that comes with TensorFlow gives for them, and birth.txt, the files' birth certificate:
+versions, seed, and for each file its operators, size and SHA-256. Weights of the operator files are random; the MNIST network is trained for
+two epochs.
 """
 
+import contextlib
 import gzip
 import hashlib
 import os
@@ -63,7 +64,8 @@ def decoder(batch):
     a = layers.Conv2DTranspose(6, 4, strides=2, padding="same", activation="relu", name="even")(x)
     b = layers.Conv2DTranspose(5, 3, strides=2, padding="same", name="odd")(x)
     c = layers.UpSampling2D(2, interpolation="nearest")(x)
-    x = layers.Concatenate()([a, b, c])
+    d = layers.Resizing(12, 10, interpolation="nearest")(x)
+    x = layers.Concatenate()([a, b, c + d])
     x = layers.LeakyReLU(negative_slope=0.1)(x)
     x = layers.Conv2DTranspose(4, 2, strides=2, padding="valid", name="grow")(x)
     x = layers.Cropping2D(((1, 2), (0, 3)))(x)
@@ -103,7 +105,7 @@ def sequence(batch):
 
 
 def mnist(directory):
-    """A network for MNIST, trained; its scores on the test set."""
+    """A network for MNIST, trained; its share of the test set; four of its images."""
     x_train = images(f"{directory}/train-images-idx3-ubyte.gz", 60000).astype(np.float32)
     x_test = images(f"{directory}/t10k-images-idx3-ubyte.gz", 10000).astype(np.float32)
     y_train, y_test = labels(f"{directory}/train-labels-idx1-ubyte.gz"), labels(f"{directory}/t10k-labels-idx1-ubyte.gz")
@@ -122,14 +124,15 @@ def mnist(directory):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=keras.optimizers.Adam(2e-3), loss=loss, metrics=["accuracy"])
     model.fit(x_train, y_train, batch_size=64, epochs=2, verbose=0, shuffle=True)
-    return model, model.evaluate(x_test, y_test, verbose=0)[1]
+    return model, model.evaluate(x_test, y_test, verbose=0)[1], x_test[:4]
 
 
 def converted(model, optimizations=(), types=()):
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = list(optimizations)
     converter.target_spec.supported_types = list(types)
-    return converter.convert()
+    with contextlib.redirect_stdout(sys.stderr):
+        return converter.convert()
 
 
 def lively(model, generator):
@@ -160,36 +163,35 @@ def main():
     keras.utils.set_random_seed(SEED)
     tf.config.experimental.enable_op_determinism()
     generator = np.random.default_rng(SEED)
-    print(f"tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}, seed {SEED}")
-    print("command: python tests/peers/make_float_tflite.py crates/export/tests/data datasets/mnist")
+    birth = [
+        f"tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}, seed {SEED}",
+        "command: python tests/peers/make_float_tflite.py crates/export/tests/data/float_tflite datasets/mnist",
+    ]
 
-    def save(name, data):
-        with open(f"{out}/{name}", "wb") as file:
-            file.write(data)
-        print(f"{name}: {len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}")
+    def save(name, model, x, **options):
+        file = converted(model, **options)
+        y, operators = run(file, x)
+        with open(f"{out}/{name}.tflite", "wb") as stream:
+            stream.write(file)
+        np.save(f"{out}/{name}.x.npy", x)
+        np.save(f"{out}/{name}.y.npy", y)
+        birth.append(f"{name}.tflite: {len(file)} bytes, sha256 {hashlib.sha256(file).hexdigest()}\n  {' '.join(operators)}")
 
     half = dict(optimizations=[tf.lite.Optimize.DEFAULT], types=[tf.float16])
     hybrid = dict(optimizations=[tf.lite.Optimize.DEFAULT])
-    jobs = [
-        ("mobile", lively(mobile(None), generator), {}, 255.0),
-        ("decoder", lively(decoder(1), generator), {}, 1.0),
-        ("pools", lively(pools(None), generator), {}, 1.0),
-        ("sequence", lively(sequence(1), generator), {}, 1.0),
-    ]
-    jobs += [("mobile_half", jobs[0][1], half, 255.0), ("mobile_hybrid", jobs[0][1], hybrid, 255.0)]
-    for name, model, options, scale in jobs:
-        file = converted(model, **options)
+    networks = [("mobile", mobile(None), 255.0), ("decoder", decoder(1), 1.0), ("pools", pools(None), 1.0), ("sequence", sequence(1), 1.0)]
+    for name, model, scale in networks:
+        model = lively(model, generator)
         x = generator.uniform(0 if scale > 1 else -scale, scale, (4, *model.input_shape[1:])).astype(np.float32)
-        y, operators = run(file, x)
-        save(f"{name}.tflite", file)
-        print(f"  {' '.join(operators)}")
-        np.save(f"{out}/{name}.x.npy", x)
-        np.save(f"{out}/{name}.y.npy", y)
-
-    model, accuracy = mnist(mnist_directory)
-    file = converted(model)
-    save("mnist_keras.tflite", file)
-    print(f"  {100 * accuracy:.2f} % of the MNIST test set right, by Keras")
+        save(name, model, x)
+        if name == "mobile":
+            save("mobile_half", model, x, **half)
+    model, accuracy, x = mnist(mnist_directory)
+    save("mnist", model, x)
+    save("mnist_hybrid", model, x, **hybrid)
+    birth.append(f"mnist: {100 * accuracy:.2f} % of the test set right, by Keras")
+    with open(f"{out}/birth.txt", "w") as stream:
+        stream.write("\n".join(birth) + "\n")
 
 
 main()

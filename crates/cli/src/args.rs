@@ -80,7 +80,7 @@ pub enum Command {
     Check(Check),
     /// Show layers, ranges, sizes and noise
     Inspect(Inspect),
-    /// Find and check datasets
+    /// Find, check and download datasets
     #[command(arg_required_else_help = false)]
     Data {
         /// What to do.
@@ -92,7 +92,7 @@ pub enum Command {
 /// `qat train`.
 #[derive(Debug, Args)]
 pub struct Train {
-    /// mnist, fashion-mnist, cifar10, or a folder of IDX files or CIFAR-10 records
+    /// mnist, fashion-mnist, cifar10, or a path of any form that `qat data list` shows; A+B joins two
     pub data: String,
     /// Network: mlp, lenet, resnet8, ds-cnn, lstm or gru
     #[arg(long, value_name = "ZOO")]
@@ -135,7 +135,7 @@ pub struct Eval {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// mnist, fashion-mnist, cifar10, or a folder; its test split is used
+    /// mnist, fashion-mnist, cifar10, or a path of any form that `qat data list` shows; its test split is used
     #[arg(long, value_name = "DATA")]
     pub data: String,
     /// How the model computes [default: integer where there are integers]
@@ -233,8 +233,16 @@ pub enum Data {
     List,
     /// Read every file of a dataset and compare it with its published checksum
     Check {
-        /// mnist, fashion-mnist, cifar10, or a folder
+        /// mnist, fashion-mnist, cifar10, or a path of any form that `qat data list` shows
         name: String,
+    },
+    /// Download a dataset from its official address, with checksum; a broken download is continued
+    Fetch {
+        /// mnist, fashion-mnist or cifar10
+        name: String,
+        /// Another address with the same files
+        #[arg(long, value_name = "URL")]
+        from: Option<String>,
     },
 }
 

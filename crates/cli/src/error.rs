@@ -10,8 +10,8 @@ use qat::{DeviceError, GraphError};
 use qat_export::{CheckError, ConvertError, ExportError, Format, Target};
 use qat_runtime::{ModelError, RunError};
 use qat_train::TrainError;
-use qat_train::data::DataError;
 use qat_train::data::npy::NpyError;
+use qat_train::data::{DataError, FetchError};
 
 /// An error of the command line, or of a crate below it.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +110,9 @@ pub enum CliError {
     /// Of data.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Of a download.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// Of an array.
     #[error(transparent)]
     Npy(#[from] NpyError),
@@ -167,6 +170,7 @@ impl CliError {
             )),
             Self::Interrupted { resume, .. } => Some(format!("continue with: {resume}")),
             Self::Data(error) => error.hint().map(str::to_owned),
+            Self::Fetch(error) => error.hint().map(str::to_owned),
             Self::Npy(error) => error.hint().map(str::to_owned),
             Self::Train(TrainError::Graph(error)) | Self::Graph(error) | Self::Check(CheckError::Graph(error)) => {
                 error.hint().map(str::to_owned)

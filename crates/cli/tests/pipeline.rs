@@ -38,7 +38,7 @@ fn training_says_what_evaluation_finds() {
     for file in report["files"].as_array().unwrap() {
         assert!(fs::metadata(file.as_str().unwrap()).unwrap().len() > 0, "{file}");
     }
-    assert_eq!(report["files"].as_array().unwrap().len(), 7);
+    assert_eq!(report["files"].as_array().unwrap().len(), 9);
 
     for (mode, key) in [("float", "float_accuracy"), ("fake-quant", "fake_quant_accuracy"), ("integer", "integer_accuracy")] {
         let found = json(["eval", text(&out), "--data", "mnist", "--limit", "512", "--mode", mode]);

@@ -2,12 +2,13 @@
 //!
 //! Needs a Python with `tests/peers/requirements.txt`, named by `QAT_PYTHON`; without it each test says that it is skipped.
 
+mod low_bits_net;
 mod models;
 
 use std::{env, fs, path::Path, process::Command};
 
 use models::{Builder, Draw, Random, Scales, averages, chain, exact, input_codes, mlp, operations, residual};
-use qat_export::{ActivationCodes, Interface, OnnxForm as Form, OnnxOptions, WeightCodes, write_onnx};
+use qat_export::{ActivationCodes, Interface, OnnxForm as Form, OnnxOptions, Target, WeightCodes, convert, write_onnx};
 use qat_runtime::{CodeType, Codes, IntegerModel, Rules, WeightBits};
 
 const SAMPLES: usize = 64;
@@ -86,6 +87,22 @@ fn nets_equal_onnx_runtime() {
             let model = net(seed);
             for (form, option) in FORMS {
                 peer.add(&format!("{name}-{seed}-{form}"), &model, seed, &OnnxOptions { form: option, ..Default::default() });
+            }
+        }
+    }
+    peer.compare();
+}
+
+/// Codes of fewer bits than 8 are confined behind an operator that is still fused, and by the same codes as in the engine.
+#[test]
+fn nets_of_few_bits_equal_onnx_runtime() {
+    let Some(peer) = Peer::new(&[]) else { return };
+    for (name, config) in low_bits_net::schemes() {
+        for seed in [70, 80, 90] {
+            let model = convert(&low_bits_net::trained(&config, seed), Target::Onnx).unwrap();
+            for (form, option) in FORMS {
+                let options = OnnxOptions { form: option, ..Default::default() };
+                peer.add(&format!("{}-{seed}-{form}", name.replace(' ', "-")), &model, seed, &options);
             }
         }
     }

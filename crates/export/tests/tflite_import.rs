@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use peers::{Array, Peer, compare, shared};
-use qat::graph::{Dim, import_tflite};
+use qat::graph::import_tflite;
 use qat::{Mode, QConfig, QatModel};
 use qat_export::{Target, TfliteOptions, convert, write_tflite};
 use qat_formats::tflite::{self, BuiltinOperator};
-use qat_runtime::{Codes, Rules, quantize};
+use qat_runtime::{Codes, quantize};
 
 const RESNET8: &str = "models/mlperf-tiny-resnet8/pretrainedResnet.tflite";
 /// Label, then three planes of 32 × 32 pixels.
@@ -128,4 +128,87 @@ fn near(what: &str, ours: &[f32], theirs: &[f32], tolerance: f32) {
     let largest = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
     println!("{what}: {} compared, at most {largest:e} apart", ours.len());
     assert!(largest <= tolerance, "{what}: {largest}");
+}
+
+/// A file of `data/float_tflite`, whose birth is told by `birth.txt` there.
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/float_tflite").join(name)
+}
+
+/// Samples, and what TensorFlow's interpreter gives for them.
+fn golden(name: &str) -> (Array, Array) {
+    (Array::read(&data(&format!("{name}.x.npy"))), Array::read(&data(&format!("{name}.y.npy"))))
+}
+
+/// Operator files: dense and depthwise convolutions, residual sums, gates, transposed convolutions, resizes, pools, sequences.
+const NETWORKS: [&str; 6] = ["mobile", "mobile_half", "decoder", "pools", "sequence", "mnist"];
+
+#[test]
+fn float_networks_give_what_tensorflow_gives() {
+    for name in NETWORKS {
+        let (x, y) = golden(name);
+        let path = data(&format!("{name}.tflite"));
+        let graph = import_tflite(&path).unwrap();
+        println!("{name}\n{}", graph.listing());
+        let model = QatModel::from_imported(graph, &QConfig::int8(), &Device::flex()).unwrap();
+        assert_eq!(sample_shape(&model), x.shape[1..], "{name}");
+        let topology = model.topology();
+        assert_eq!(topology.values[topology.output.0].sample_shape(), y.shape[1..], "{name}");
+        let ours = forward(&model, &x.reals(), 3);
+        near(name, &ours, &y.reals(), 1e-4);
+        let Some(python) = Peer::LiteRt.python() else { continue };
+        near(name, &ours, &Peer::LiteRt.run(&python, &path, &x, &[]).unwrap().reals(), 1e-4);
+    }
+}
+
+#[test]
+fn weights_of_a_dynamic_range_file_are_the_numbers_that_their_codes_stand_for() {
+    let (x, y) = golden("mnist_hybrid");
+    let model =
+        |name: &str| QatModel::from_imported(import_tflite(&data(name)).unwrap(), &QConfig::int8(), &Device::flex()).unwrap();
+    let (hybrid, float) = (model("mnist_hybrid.tflite"), model("mnist.tflite"));
+    let ours = forward(&hybrid, &x.reals(), 4);
+    // The runtime has activations of 8 bits before these layers, the graph real numbers: the scores differ by less than a step of such.
+    let largest = ours.iter().fold(0.0f32, |largest, score| largest.max(score.abs()));
+    near("mnist_hybrid", &ours, &y.reals(), largest / 128.0);
+    near("mnist_hybrid and mnist", &ours, &forward(&float, &x.reals(), 4), largest / 128.0);
+    assert_ne!(ours, forward(&float, &x.reals(), 4));
+}
+
+#[test]
+fn exported_again_they_have_their_own_edges_and_the_same_codes() {
+    for name in NETWORKS {
+        let path = data(&format!("{name}.tflite"));
+        let (x, _) = golden(name);
+        let (_, quantized) = quantized(&path, &x.reals());
+        for target in [Target::Tflite, Target::Tflm] {
+            let integers = convert(&quantized, target).unwrap_or_else(|error| panic!("{name} for {target:?}: {error}"));
+            let input = integers.input_info();
+            let codes = Codes::Int8(x.reals().into_iter().map(|number| quantize(number, input.qparams)).collect());
+            let found = integers.run(&codes).unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("again.tflite");
+            write_tflite(&integers, &TfliteOptions::default(), &file).unwrap();
+            assert_eq!(edges(&file), edges(&path), "{name}");
+            let turned = operators(&file).iter().filter(|operator| **operator == BuiltinOperator::TRANSPOSE).count();
+            let expected = operators(&path).iter().filter(|operator| **operator == BuiltinOperator::TRANSPOSE).count();
+            println!("{name}, {target:?}: {} operators, {} before", operators(&file).len(), operators(&path).len());
+            assert!(turned <= expected, "{name}: {turned} transposes instead of {expected}: {:?}", operators(&file));
+            let peer = if target == Target::Tflite { Peer::LiteRt } else { Peer::LiteRtReference };
+            let Some(python) = peer.python() else { continue };
+            let theirs = peer.run(&python, &file, &Array::codes(codes.view(), &x.shape), &[]).unwrap();
+            let ours = match target {
+                Target::Tflite => found,
+                _ => qat_export::with_rules(&integers, peer.rules()).unwrap().run(&codes).unwrap(),
+            };
+            assert_eq!(compare(format!("{name} in {peer:?}"), &ours, &theirs), (0, 0));
+        }
+    }
+}
+
+/// Shapes of what a file takes and gives, batch included.
+fn edges(path: &Path) -> [Vec<i32>; 2] {
+    let file = tflite::read(&fs::read(path).unwrap()).unwrap();
+    let subgraph = &file.subgraphs[0];
+    [&subgraph.inputs, &subgraph.outputs].map(|ends| subgraph.tensors[ends[0] as usize].shape.clone())
 }

@@ -1,5 +1,6 @@
 //! LiteRT, its reference kernels and TFLite-Micro against the integer engine, code for code.
 
+mod low_bits_net;
 mod models;
 mod peers;
 
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use models::{Draw, Random, Scales, exact, input_codes, mlp, operations, residual};
 use peers::{Array, Peer, compare};
-use qat_export::{Edges, TfliteOptions, read_tflite, tflite_axes, tflite_obstacles, with_rules, write_tflite};
+use qat_export::{Edges, Target, TfliteOptions, convert, read_tflite, tflite_axes, tflite_obstacles, with_rules, write_tflite};
 use qat_formats::tflite::TensorType;
 use qat_runtime::{CodeType, Codes, IntegerModel, ValueInfo, WeightBits, dequantize};
 
@@ -158,6 +159,20 @@ fn narrow_weights() {
                 equal(peer, &cases, &TfliteOptions::default(), &[]);
             }
         }
+    }
+}
+
+/// Codes of fewer bits than 8 are confined by MAXIMUM and MINIMUM.
+#[test]
+fn networks_of_few_bits() {
+    for (peer, target) in [(Peer::LiteRt, Target::Tflite), (Peer::TfliteMicro, Target::Tflm)] {
+        let mut cases = Vec::new();
+        for (name, config) in low_bits_net::schemes() {
+            let model = convert(&low_bits_net::trained(&config, 70), target).unwrap();
+            assert!(tflite_obstacles(&model, &TfliteOptions::default()).unwrap().is_empty(), "{name}");
+            cases.push(Case::new(name.into(), model, 70));
+        }
+        equal(peer, &cases, &TfliteOptions::default(), &[]);
     }
 }
 

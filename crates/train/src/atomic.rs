@@ -38,7 +38,8 @@ pub(crate) fn sync_folder(action: &'static str, folder: &Path) -> Result<(), Tra
     sync(folder).map_err(|source| TrainError::Io { action, path: folder.into(), source })
 }
 
-fn sync(folder: &Path) -> io::Result<()> {
+/// Makes the names in `folder` survive a crash.
+pub(crate) fn sync(folder: &Path) -> io::Result<()> {
     // Only Unix can open a folder as a file; elsewhere a rename is as durable as the system makes it.
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

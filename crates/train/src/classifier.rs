@@ -5,6 +5,7 @@
 
 use crate::data::ImageBatch;
 use crate::fit::diagnosis::{self, Culprit};
+use crate::image_order::run_images;
 use crate::objective::{Objective, cross_entropy};
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor},
@@ -52,17 +53,13 @@ impl Classifier for QatModel {
         self.scores_and_features(images, &[]).0
     }
 
-    fn quantized(&self) -> Option<&QatModel> {
-        Some(self)
-    }
-
     fn scores_and_features(&self, images: Tensor<4>, names: &[String]) -> (Tensor<2>, Vec<Tensor<2>>) {
         let topology = self.topology();
         let scores = before_softmax(self);
         let wanted: Vec<_> =
             names.iter().map(|name| topology.steps.iter().find(|step| step.name == *name).map(|step| step.output)).collect();
         let (mut found, mut features) = (None, vec![None; names.len()]);
-        self.run(images, |value, activation| {
+        run_images(self, images, |value, activation| {
             if value == scores {
                 found = Some(flat(activation));
             }

@@ -12,7 +12,8 @@
 //! float.bpk             parameters after float training
 //! qat.bpk               parameters after quantization-aware training
 //! integer.safetensors   the integer model
-//! model.onnx            the integer model for other runtimes
+//! model.onnx            the integer model for other runtimes; model.tflite where that is the target
+//! source.*              a copy of the pretrained model, where there is one
 //! results.toml          the final numbers
 //! confusion.csv         which classes the final model takes for which
 //! run.lock              held by the process that trains here; empty
@@ -52,8 +53,11 @@ pub struct Manifest {
     pub format: u32,
     /// Version of the program that wrote it.
     pub version: String,
-    /// Name of the model in the zoo.
+    /// Name of the model in the zoo, or the file in the run directory that a graph was imported from.
     pub model: String,
+    /// The runtime that the integers are for, as `--target` takes it; that of the scheme where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// The dataset, as `qat train` takes it.
     pub dataset: String,
     /// Only so many images of each split.
@@ -67,12 +71,26 @@ pub struct Manifest {
     pub seed: u64,
     /// Images in a step, at least 1.
     pub batch_size: usize,
+    /// Where the float model comes from, unless it was trained in this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<Pretrained>,
     /// Normalization, augmentation and worker threads.
     #[serde(default)]
     pub data: DataConfig,
     /// Epochs, calibration and learning rates.
     #[serde(default)]
     pub schedule: Schedule,
+}
+
+/// A float model that was trained elsewhere, as a copy in the run directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pretrained {
+    /// The copy, `source` with the extension of the original.
+    pub file: String,
+    /// Rules that give its tensors the network's names, as `--rename` takes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rename: Vec<String>,
 }
 
 impl Manifest {
@@ -90,12 +108,14 @@ impl Manifest {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             model: model.into(),
+            target: None,
             dataset: dataset.into(),
             limit: None,
             scheme,
             device: device.into(),
             seed,
             batch_size,
+            pretrained: None,
             data: DataConfig::default(),
             schedule,
         }
@@ -115,6 +135,8 @@ impl Manifest {
     /// Refuses to continue a run with other settings; `path` is the `run.toml` that holds `self`.
     fn must_equal(&self, now: &Self, path: &Path) -> Result<(), TrainError> {
         same("model", path, &self.model, &now.model)?;
+        same("target", path, &self.target, &now.target)?;
+        same("pretrained", path, &self.pretrained, &now.pretrained)?;
         same("dataset", path, &self.dataset, &now.dataset)?;
         same("limit", path, &self.limit, &now.limit)?;
         same("scheme", path, &self.scheme, &now.scheme)?;
@@ -345,6 +367,28 @@ impl RunDirectory {
     /// `model.onnx`.
     pub fn onnx_model(&self) -> PathBuf {
         self.path.join("model.onnx")
+    }
+
+    /// `model.tflite`.
+    pub fn tflite_model(&self) -> PathBuf {
+        self.path.join("model.tflite")
+    }
+
+    /// The copy of the file that the float model comes from; `None` where it was trained in this run.
+    pub fn source(&self) -> Option<PathBuf> {
+        self.manifest.pretrained.as_ref().map(|pretrained| self.path.join(&pretrained.file))
+    }
+
+    /// Puts a copy of `file` where [`source`](Self::source) says.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Io`].
+    pub fn keep_source(&self, file: &Path) -> Result<(), TrainError> {
+        const ACTION: &str = "copy the pretrained model";
+        let Some(copy) = self.source() else { return Ok(()) };
+        let bytes = fs::read(file).map_err(|source| TrainError::Io { action: ACTION, path: file.into(), source })?;
+        write_file(ACTION, &copy, &bytes)
     }
 
     /// `results.toml`.

@@ -143,10 +143,10 @@ fn report(
             thousands(parity.codes as u64),
             parity.largest_difference
         ));
-        Confusion::of("integer", class_names(test), &test.labels, &named)
+        Confusion::of("integer", test.class_names.clone(), &test.labels, &named)
     } else {
         let named = top1(&scores(&|images| trained.model.logits(images))?, trained.model.model().classes());
-        Confusion::of("float", class_names(test), &test.labels, &named)
+        Confusion::of("float", test.class_names.clone(), &test.labels, &named)
     };
     run.write_results(&results)?;
     run.write_confusion(&confusion)?;
@@ -164,11 +164,6 @@ fn report(
     let paths = |files: &[PathBuf]| files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>();
     report.set("files", paths(&files));
     report.finish()
-}
-
-/// A name for each class of `set`.
-fn class_names(set: &ImageSet) -> Vec<String> {
-    (0..set.classes).map(|class| class.to_string()).collect()
 }
 
 /// An interrupter that the first SIGINT or SIGTERM calls; the second one ends the process.

@@ -122,7 +122,8 @@ impl Converter<'_> {
             true => (CodeType::Int32, runtime::QParams { scale: 1.0, zero_point: 0 }),
             false => (self.code_type, self.noted(grid("input", &self.model.input))),
         };
-        let info = ValueInfo { name: "input".into(), shape: self.shape("input", topology.input), code_type, qparams };
+        let info =
+            ValueInfo { name: topology.names.input.clone(), shape: self.shape("input", topology.input), code_type, qparams };
         self.define(topology.input, info);
         if code_type != CodeType::Int32 {
             self.confine(topology.input, "input.clamped");
@@ -152,7 +153,7 @@ impl Converter<'_> {
         let qparams = self.output_grid(step, layer);
         let qparams = self.noted(qparams);
         let shape = self.shape(&step.name, step.output);
-        let mut y = ValueInfo { name: format!("{}.output", step.name), shape, code_type: self.code_type, qparams };
+        let mut y = ValueInfo { name: self.value_name(step), shape, code_type: self.code_type, qparams };
         if let QatLayer::Embedding(_) = layer {
             y.code_type = CodeType::Int8;
         }
@@ -189,6 +190,12 @@ impl Converter<'_> {
             let output = self.define(step.output, wide);
             self.nodes.push(runtime::Node { op: Op::Requantize, inputs: vec![narrow], output });
         }
+    }
+
+    /// The name of a step's output: that of the model's output where it is that.
+    fn value_name(&self, step: &Step) -> String {
+        let topology = self.model.topology();
+        if step.output == topology.output { topology.names.output.clone() } else { format!("{}.output", step.name) }
     }
 
     /// Meaning of the codes of a step's output.

@@ -62,6 +62,28 @@ impl<'a> Writer<'a> {
         self.options.interface == Interface::Codes || self.code_type(id) == CodeType::Int32
     }
 
+    /// The name of the graph's input.
+    pub(super) fn input_name(&self) -> &'a str {
+        &self.model.input_info().name
+    }
+
+    /// The name of the graph's output, which is no other tensor's where the model's output is its input.
+    pub(super) fn output_name(&self) -> String {
+        if self.model.output == self.model.input {
+            self.tensor(self.model.output, "output")
+        } else {
+            self.model.output_info().name.clone()
+        }
+    }
+
+    /// The first name that two tensors have: an imported model may call its input or output as the file calls one in between.
+    pub(super) fn taken_name(&self) -> Option<String> {
+        let mut names = HashSet::from([self.input_name()]);
+        let constants = self.initializers.iter().map(Tensor::name);
+        let results = self.nodes.iter().flat_map(|node| node.output.iter().map(String::as_str));
+        constants.chain(results).find(|name| !names.insert(name)).map(str::to_owned)
+    }
+
     /// The graph's input or output.
     pub(super) fn interface(&self, name: &str, id: ValueId) -> ValueInfo {
         let batch = DimensionValue::DimParam("batch".to_owned());
@@ -81,9 +103,9 @@ impl<'a> Writer<'a> {
             return self.tensor(id, "codes");
         }
         if id == self.model.input {
-            "input".to_owned()
+            self.input_name().to_owned()
         } else if id == self.model.output {
-            "output".to_owned()
+            self.output_name()
         } else {
             self.tensor(id, "codes")
         }
@@ -92,7 +114,7 @@ impl<'a> Writer<'a> {
     /// Name of the dequantized tensor of a value, which is made where it is not there.
     pub(super) fn real(&mut self, id: ValueId) -> String {
         let is_output = id == self.model.output && !self.is_code_interface(id);
-        let real = if is_output { "output".to_owned() } else { self.tensor(id, "dequantized") };
+        let real = if is_output { self.output_name() } else { self.tensor(id, "dequantized") };
         if self.dequantized.insert(id) {
             let (codes, name) = (self.codes(id), self.tensor(id, "dequantize"));
             self.dequantize(id, &name, &codes, &real);
@@ -114,7 +136,7 @@ impl<'a> Writer<'a> {
         self.parameters(id);
         if !self.is_code_interface(id) {
             let (name, codes) = (self.tensor(id, "quantize"), self.codes(id));
-            self.quantize(id, &name, "input", &codes);
+            self.quantize(id, &name, &self.input_name().to_owned(), &codes);
         }
         if self.options.form == Form::Qdq && self.code_type(id) != CodeType::Int32 {
             self.real(id);
@@ -127,7 +149,8 @@ impl<'a> Writer<'a> {
         if !self.is_code_interface(id) {
             self.real(id);
         } else if id == self.model.input {
-            self.nodes.push(Node::new("Identity", &self.tensor(id, "output"), &["input"], &["output"]));
+            let output = self.output_name();
+            self.nodes.push(Node::new("Identity", &output, &[self.input_name()], &[&output]));
         }
     }
 

@@ -253,7 +253,7 @@ impl Writer<'_> {
             let target = self.codes(output);
             let node = |op_type: &str, part: &str, inputs: &[&str], output: &str| Node::new(op_type, part, inputs, &[output]);
             self.nodes.extend([
-                node("Shape", &whole, &["input"], &whole),
+                node("Shape", &whole, &[&self.model.input_info().name], &whole),
                 node("Gather", &batch, &[&whole, &index], &batch).with(Attribute::int("axis", 0)),
                 node("Concat", &sizes, &[&batch, &rest], &sizes).with(Attribute::int("axis", 0)),
                 node("Expand", name, &[&sample, &sizes], &target),

@@ -7,7 +7,7 @@
 //! DequantizeLinear and a QuantizeLinear. Both forms use standard operators only, and ONNX Runtime gives the codes of
 //! [`Rules::OnnxRuntime`] for both.
 //!
-//! The input is the tensor `input`, the output the tensor `output`, both with the batch dimension `batch`; they are float, or
+//! Input and output are tensors of the names that these values have, both with the batch dimension `batch`; they are float, or
 //! codes by option, and indices are int32. The operator set is the lowest that has all operators of the model.
 //!
 //! `graph` builds tensors and pairs, `lower` one node of the model after another, `layers` those with weights; `opset` and
@@ -26,7 +26,7 @@ use std::path::Path;
 use qat_formats::onnx::{self, Graph, Model, OperatorSetId, StringStringEntry};
 use qat_runtime::IntegerModel;
 
-use crate::{error::ExportError, file::write_atomically};
+use crate::{error::ExportError, file::write_atomically, obstacle::Obstacle};
 use graph::Writer;
 
 pub use obstacles::obstacles;
@@ -111,10 +111,15 @@ pub fn to_onnx(model: &IntegerModel, options: &OnnxOptions) -> Result<Model, Exp
     let mut writer = Writer::new(model, *options, opset);
     writer.body();
     sharing::share_constants(&mut writer.initializers, &mut writer.nodes);
+    if let Some(name) = writer.taken_name() {
+        let place = format!("name {name:?} of the model's input or output");
+        return Err(Obstacle { place, expected: "a name that no other tensor of the file has", found: "one that has".into() }
+            .into_error(FORMAT));
+    }
     let graph = Graph {
         name: Some("qat".to_owned()),
-        input: vec![writer.interface("input", model.input)],
-        output: vec![writer.interface("output", model.output)],
+        input: vec![writer.interface(writer.input_name(), model.input)],
+        output: vec![writer.interface(&writer.output_name(), model.output)],
         node: writer.nodes,
         initializer: writer.initializers,
         ..Graph::default()

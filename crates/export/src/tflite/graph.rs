@@ -64,6 +64,13 @@ impl Graph {
         self.push(Tensor { shape, r#type, name, quantization, shape_signature, ..Tensor::default() })
     }
 
+    /// Gives the tensor called `name` another name.
+    pub(super) fn rename(&mut self, name: &str, other: String) {
+        if let Some(tensor) = self.subgraph.tensors.iter_mut().find(|tensor| tensor.name == name) {
+            tensor.name = other;
+        }
+    }
+
     /// A constant of little-endian bytes.
     pub(super) fn constant(
         &mut self,

@@ -143,7 +143,7 @@ impl Array {
         fs::write(path, bytes).unwrap();
     }
 
-    fn read(path: &Path) -> Self {
+    pub fn read(path: &Path) -> Self {
         let bytes = fs::read(path).unwrap();
         let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
         let header = String::from_utf8(bytes[10..10 + length].to_vec()).unwrap();

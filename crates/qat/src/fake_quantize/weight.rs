@@ -134,7 +134,10 @@ pub fn initial_steps(values: &[f32], row: usize, format: IntegerFormat, granular
 /// The step with the least squared error among parts of that of the largest weight; the largest one of equals. Of numbers that are
 /// not finite, that of the largest.
 fn least_squares(values: &[f32], format: IntegerFormat) -> f32 {
-    let largest = values.iter().fold(0.0f32, |largest, w| if w.is_nan() { f32::NAN } else { largest.max(w.abs()) });
+    if values.iter().any(|w| w.is_nan()) {
+        return f32::NAN;
+    }
+    let largest = values.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
     let whole = QParams::symmetric_scale(largest, format);
     if !largest.is_finite() || largest == 0.0 {
         return whole;

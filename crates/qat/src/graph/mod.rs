@@ -1,7 +1,7 @@
 //! The graph of a float model: activations, operations, and constants that know which parameter they came from.
 //!
-//! [`capture`] records one from any Burn module's own `forward`, [`import_onnx`] reads one from a file. Passes turn Burn's elementary operations into layers (see
-//! `pass`), and [`placement`](Placement) says where quantizers sit. Not here: anything that learns (see [`crate::QatModel`]).
+//! [`capture`] records one from any Burn module's own `forward`; [`import_onnx`] and [`import_tflite`] read one from a file. Passes turn
+//! Burn's elementary operations into layers (see `pass`), and [`placement`](Placement) says where quantizers sit. Not here: anything that learns (see [`crate::QatModel`]).
 
 mod capture;
 mod error;

@@ -1,19 +1,18 @@
 //! The datasets there are, where their files lie, and whether they are the published ones.
 //!
-//! A dataset is asked for by name or by folder. A name is looked for in the folder that `QAT_DATASETS` names, then in `datasets/`
-//! of the current folder and of each folder above it, then where a Debian package puts it. A folder is recognised by what its
-//! files hold, not by what it is called. [`DataSource::load`] checks the structure of the files; [`check`] compares them with
-//! published checksums as well.
+//! A dataset is asked for by name or by path. A name is looked for in the folder that `QAT_DATASETS` names, then in `datasets/`
+//! of the current folder and of each folder above it, then where a Debian package puts it. Several of either joined by `+` are one
+//! dataset. [`DataSource::load`] checks the structure of the files; [`check`] compares them with published checksums as well. Not
+//! here: what is recognised at a path (see `source`), and downloads (see `fetch`).
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::cifar;
 use super::error::DataError;
-use super::idx::{self, IdxKind};
-use super::images::{ImageSet, Split};
+use super::idx;
+use super::images::Split;
+use super::source::DataSource;
 
 /// A file whose contents are known.
 struct Known {
@@ -48,7 +47,7 @@ static DATASETS: [Dataset; 3] = [
         licence: "CC BY-SA 3.0",
         folders: &["mnist"],
         installed: &[],
-        how: "mnist comes with the repository in datasets/mnist; run there, or name the folder above it in QAT_DATASETS",
+        how: "`qat data fetch mnist`; or run in the repository, which has it in datasets/mnist, or name the folder above it in QAT_DATASETS",
         known: &[
             Known {
                 stem: "train-images-idx3-ubyte",
@@ -78,7 +77,7 @@ static DATASETS: [Dataset; 3] = [
         licence: "MIT",
         folders: &["fashion-mnist"],
         installed: &["/usr/share/datasets/fashion-mnist"],
-        how: "install the Debian package dataset-fashion-mnist, or put its four IDX files in datasets/fashion-mnist",
+        how: "`qat data fetch fashion-mnist`; or install the Debian package dataset-fashion-mnist, or put its four IDX files in datasets/fashion-mnist",
         known: &[
             Known {
                 stem: "train-images-idx3-ubyte",
@@ -108,7 +107,7 @@ static DATASETS: [Dataset; 3] = [
         licence: "none stated by its authors; not to be shipped",
         folders: &["cifar10", "cifar10/cifar-10-batches-bin"],
         installed: &[],
-        how: "unpack the CIFAR-10 binary version so that datasets/cifar10 holds data_batch_[1-5].bin and test_batch.bin",
+        how: "`qat data fetch cifar10`; or unpack the CIFAR-10 binary version so that datasets/cifar10 holds data_batch_[1-5].bin and test_batch.bin",
         known: &[],
     },
 ];
@@ -128,44 +127,47 @@ pub struct Entry {
     pub how: &'static str,
 }
 
-/// The files of a dataset, found and recognised but not yet read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DataSource {
-    name: String,
-    folder: PathBuf,
-    layout: Layout,
+/// A form that data may have without a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// What to give as the dataset.
+    pub path: &'static str,
+    /// What is expected there.
+    pub description: &'static str,
 }
 
-/// Which files make up which split.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Layout {
-    Idx { train: Option<IdxPair>, test: Option<IdxPair> },
-    Cifar { train: Vec<PathBuf>, test: Vec<PathBuf> },
-}
-
-/// A split in IDX form.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct IdxPair {
-    images: PathBuf,
-    labels: PathBuf,
-}
+/// Every form of data that is recognised at a path.
+pub static FORMS: [Form; 6] = [
+    Form { path: "FOLDER", description: "pictures: train/CLASS/*.jpg or *.png, and test/CLASS/ or val/CLASS/" },
+    Form { path: "FILE.tar[.gz]", description: "an archive of such a folder" },
+    Form { path: "FOLDER", description: "four IDX files, gzip or not, with train and t10k or test in their names" },
+    Form { path: "FOLDER", description: "CIFAR-10 records: data_batch_*.bin, test_batch.bin, whole or in part" },
+    Form { path: "X.npy[,Y.npy]", description: "images [N, C, H, W] or [N, H, W], uint8 or multiples of 1/255, and labels [N]" },
+    Form { path: "A+B", description: "any of these and of the names, joined: train with train, test with test" },
+];
 
 /// What [`check`] found out about a dataset that is in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckReport {
     /// The dataset's name, or the folder's for a folder.
     pub name: String,
-    /// The folder its files are in.
+    /// The folder its files are in, or its file; as it was asked for where they are several.
     pub folder: PathBuf,
     /// `[C, H, W]` of one image.
     pub shape: [usize; 3],
     /// Number of classes.
     pub classes: usize,
+    /// What they are called.
+    pub class_names: Vec<String>,
+    /// Number of training images of each class; empty when there is no training split.
+    pub train_counts: Vec<usize>,
+    /// Number of test images of each class; empty when there is no test split.
+    pub test_counts: Vec<usize>,
     /// Number of training images; 0 when the folder has no training split.
     pub train: usize,
     /// Number of test images; 0 when the folder has no test split.
     pub test: usize,
-    /// Every file, training first, images before labels.
+    /// Every file, training first, images before labels; the pictures of a folder are counted and not listed.
     pub files: Vec<CheckedFile>,
 }
 
@@ -202,17 +204,18 @@ pub fn list() -> Vec<Entry> {
             name: dataset.name,
             description: dataset.description,
             licence: dataset.licence,
-            folder: dataset.find(&roots).ok().map(|source| source.folder),
+            folder: dataset.find(&roots).ok().map(|source| source.path().to_path_buf()),
             how: dataset.how,
         })
         .collect()
 }
 
-/// Finds a dataset by name or by folder. A name wins over a folder of the same name; write `./mnist` for the folder.
+/// Finds a dataset: a name, a path, or several of them joined by `+`. A name wins over a path of the same name; write `./mnist` for
+/// the folder. A path that exists wins over its parts at `+`.
 ///
 /// # Errors
 ///
-/// The name is unknown, its files are not in place, or the folder is not recognised.
+/// The name is unknown, its files are not in place, or what is at the path is not recognised.
 pub fn resolve(spec: &str) -> Result<DataSource, DataError> {
     resolve_in(spec, &roots())
 }
@@ -227,68 +230,15 @@ pub fn check(spec: &str) -> Result<CheckReport, DataError> {
     check_in(spec, &roots())
 }
 
-impl DataSource {
-    /// The dataset's name, or the folder's own name for a folder.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The folder its files are in.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Whether the folder has files for this split.
-    pub fn has(&self, split: Split) -> bool {
-        !self.files(split).is_empty()
-    }
-
-    /// Reads one split into memory.
-    ///
-    /// # Errors
-    ///
-    /// [`DataError::MissingSplit`], or whatever is wrong with a file.
-    pub fn load(&self, split: Split) -> Result<ImageSet, DataError> {
-        let missing = |expected| DataError::MissingSplit { path: self.folder.clone(), split, expected };
-        match (&self.layout, split) {
-            (Layout::Idx { train, .. }, Split::Train) => {
-                let pair = train.as_ref().ok_or_else(|| missing("IDX images and labels with `train` in their names"))?;
-                idx::load(&self.name, &pair.images, &pair.labels)
-            }
-            (Layout::Idx { test, .. }, Split::Test) => {
-                let pair = test.as_ref().ok_or_else(|| missing("IDX images and labels with `t10k` or `test` in their names"))?;
-                idx::load(&self.name, &pair.images, &pair.labels)
-            }
-            (Layout::Cifar { train, .. }, Split::Train) if train.is_empty() => Err(missing("data_batch_*.bin")),
-            (Layout::Cifar { test, .. }, Split::Test) if test.is_empty() => Err(missing(cifar::TEST_FILE)),
-            (Layout::Cifar { train, .. }, Split::Train) => cifar::load(&self.name, train),
-            (Layout::Cifar { test, .. }, Split::Test) => cifar::load(&self.name, test),
-        }
-    }
-
-    /// The files of one split, images before labels; none when the folder lacks the split.
-    pub fn files(&self, split: Split) -> Vec<&Path> {
-        match (&self.layout, split) {
-            (Layout::Idx { train: Some(pair), .. }, Split::Train) | (Layout::Idx { test: Some(pair), .. }, Split::Test) => {
-                vec![&pair.images, &pair.labels]
-            }
-            (Layout::Cifar { train: files, .. }, Split::Train) | (Layout::Cifar { test: files, .. }, Split::Test) => {
-                files.iter().map(PathBuf::as_path).collect()
-            }
-            (Layout::Idx { .. }, _) => Vec::new(),
-        }
-    }
-}
-
 impl Dataset {
     /// The first folder that holds files of the right kind.
     fn find(&self, roots: &[PathBuf]) -> Result<DataSource, DataError> {
         let below = roots.iter().flat_map(|root| self.folders.iter().map(move |folder| root.join(folder)));
         let looked: Vec<PathBuf> = below.chain(self.installed.iter().map(PathBuf::from)).collect();
         for folder in looked.iter().filter(|folder| folder.is_dir()) {
-            match recognise(self.name, folder) {
+            match DataSource::recognise(self.name, folder) {
                 Err(DataError::UnrecognisedFolder { .. }) => {}
-                found => return found,
+                found => return found.map(DataSource::with_name),
             }
         }
         Err(DataError::NotPlaced { name: self.name, looked, how: self.how })
@@ -314,12 +264,19 @@ fn resolve_in(spec: &str, roots: &[PathBuf]) -> Result<DataSource, DataError> {
         return dataset.find(roots);
     }
     let path = Path::new(spec);
-    if path.is_dir() {
-        let name = path.file_name().map_or_else(|| spec.to_owned(), |name| name.to_string_lossy().into_owned());
-        return recognise(&name, path);
-    }
     if path.exists() {
-        return Err(DataError::UnsupportedFile { path: path.to_path_buf() });
+        let name = path.file_name().map_or_else(|| spec.to_owned(), |name| name.to_string_lossy().into_owned());
+        return DataSource::recognise(&name, path);
+    }
+    if let Some((images, labels)) = spec.split_once(',')
+        && [images, labels].iter().all(|path| path.ends_with(".npy"))
+    {
+        return Ok(DataSource::arrays(Path::new(images), Some(Path::new(labels))));
+    }
+    let parts: Vec<&str> = spec.split('+').collect();
+    if parts.len() > 1 && parts.iter().all(|part| !part.is_empty()) {
+        let parts = parts.into_iter().map(|part| resolve_in(part, roots)).collect::<Result<_, _>>()?;
+        return Ok(DataSource::joined(spec, parts));
     }
     let known = DATASETS.each_ref().map(|dataset| dataset.name).join(", ");
     Err(DataError::UnknownDataset { spec: spec.to_owned(), known })
@@ -328,31 +285,46 @@ fn resolve_in(spec: &str, roots: &[PathBuf]) -> Result<DataSource, DataError> {
 fn check_in(spec: &str, roots: &[PathBuf]) -> Result<CheckReport, DataError> {
     let source = resolve_in(spec, roots)?;
     let mut report = CheckReport {
-        name: source.name.clone(),
-        folder: source.folder.clone(),
+        name: source.name().to_owned(),
+        folder: source.path().to_path_buf(),
         shape: [0; 3],
         classes: 0,
+        class_names: Vec::new(),
+        train_counts: Vec::new(),
+        test_counts: Vec::new(),
         train: 0,
         test: 0,
         files: Vec::new(),
     };
     for split in [Split::Train, Split::Test] {
         // The checksum first: it says in one line what a damaged stream says in many ways.
-        for path in source.files(split) {
-            report.files.push(check_file(path, named(spec).and_then(|dataset| dataset.known(path)))?);
+        for part in source.parts() {
+            for path in part.files(split) {
+                if !report.files.iter().any(|file| file.path == path) {
+                    let known = if part.has_name() { named(part.name()).and_then(|dataset| dataset.known(path)) } else { None };
+                    report.files.push(check_file(path, known)?);
+                }
+            }
         }
-        // A named dataset has both splits; a folder may have one.
-        if named(spec).is_none() && !source.has(split) {
-            continue;
-        }
-        let set = source.load(split)?;
+        // A named dataset has both splits; a path may have one.
+        let set = if source.has_name() { Some(source.load(split)?) } else { source.try_load(split)? };
+        let Some(set) = set else { continue };
+        let mut counts = vec![0; set.classes];
+        set.labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
         (report.shape, report.classes) = (set.shape, set.classes);
         match split {
-            Split::Train => report.train = set.len(),
-            Split::Test => report.test = set.len(),
+            Split::Train => (report.train, report.train_counts) = (set.len(), counts),
+            Split::Test => (report.test, report.test_counts) = (set.len(), counts),
         }
+        report.class_names = set.class_names;
     }
     Ok(report)
+}
+
+/// Whether a file of a named dataset is the published one, in whatever wrapping.
+pub(super) fn is_published(name: &str, path: &Path) -> bool {
+    let known = named(name).and_then(|dataset| dataset.known(path));
+    known.is_some() && check_file(path, known).is_ok()
 }
 
 /// Compares a file with the published one, first as it is stored, then by its data.
@@ -382,74 +354,6 @@ fn named(spec: &str) -> Option<&'static Dataset> {
     DATASETS.iter().find(|dataset| dataset.name == spec)
 }
 
-/// Sorts the files of a folder into splits. Records win over IDX files; a folder with both is a CIFAR-10 folder.
-fn recognise(name: &str, folder: &Path) -> Result<DataSource, DataError> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|error| DataError::io(folder, error))? {
-        let path = entry.map_err(|error| DataError::io(folder, error))?.path();
-        if path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    let layout = match cifar_layout(&files) {
-        Some(layout) => layout,
-        None => idx_layout(&files)?.ok_or_else(|| DataError::UnrecognisedFolder { path: folder.to_path_buf() })?,
-    };
-    Ok(DataSource { name: name.to_owned(), folder: folder.to_path_buf(), layout })
-}
-
-/// The batches in the order of their numbers, if there is any.
-fn cifar_layout(files: &[PathBuf]) -> Option<Layout> {
-    let mut train: Vec<(u32, PathBuf)> =
-        files.iter().filter_map(|path| Some((cifar::batch_number(path.file_name()?.to_str()?)?, path.clone()))).collect();
-    train.sort();
-    let train: Vec<PathBuf> = train.into_iter().map(|(_, path)| path).collect();
-    let test: Vec<PathBuf> =
-        files.iter().filter(|path| path.file_name().is_some_and(|name| name == cifar::TEST_FILE)).cloned().collect();
-    (!train.is_empty() || !test.is_empty()).then_some(Layout::Cifar { train, test })
-}
-
-/// The pairs of images and labels, if there is any file that is IDX or claims to be.
-///
-/// A damaged file cannot be recognised by its content. One whose name says what it is keeps its place, so that reading it says
-/// what is wrong.
-fn idx_layout(files: &[PathBuf]) -> Result<Option<Layout>, DataError> {
-    let mut parts: [Option<PathBuf>; 4] = Default::default();
-    for path in files {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-        let claimed = if name.contains("idx3") {
-            Some(IdxKind::Images)
-        } else if name.contains("idx1") {
-            Some(IdxKind::Labels)
-        } else {
-            None
-        };
-        let kind = match claimed {
-            Some(kind) => kind,
-            None => match idx::sniff(path)? {
-                Some(kind) => kind,
-                None => continue,
-            },
-        };
-        let split = if name.contains("train") {
-            Split::Train
-        } else if name.contains("t10k") || name.contains("test") {
-            Split::Test
-        } else {
-            continue;
-        };
-        let slot = &mut parts[usize::from(split == Split::Test) * 2 + usize::from(kind == IdxKind::Labels)];
-        if let Some(first) = slot.replace(path.clone()) {
-            return Err(DataError::Ambiguous { first, second: path.clone() });
-        }
-    }
-    let pair = |images: Option<PathBuf>, labels: Option<PathBuf>| Some(IdxPair { images: images?, labels: labels? });
-    let [train_images, train_labels, test_images, test_labels] = parts;
-    let (train, test) = (pair(train_images, train_labels), pair(test_images, test_labels));
-    Ok((train.is_some() || test.is_some()).then_some(Layout::Idx { train, test }))
-}
-
 /// Lower-case hexadecimal digits of a digest.
 fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -459,6 +363,7 @@ fn hex(hash: Sha256) -> String {
 mod tests {
     use super::*;
     use flate2::{Compression, write::GzEncoder};
+    use std::fs;
     use std::io::Write;
     use tempfile::TempDir;
 
@@ -561,7 +466,7 @@ mod tests {
         put(folder.path(), "answers.train", &idx_labels(3));
         let source = resolve_in(folder.path().to_str().unwrap(), &[]).unwrap();
         assert_eq!(source.load(Split::Train).unwrap().len(), 3);
-        assert!(!source.has(Split::Test));
+        assert!(!source.has(Split::Test).unwrap());
         let error = source.load(Split::Test).unwrap_err();
         assert!(matches!(error, DataError::MissingSplit { split: Split::Test, .. }), "{error}");
         let report = check_in(folder.path().to_str().unwrap(), &[]).unwrap();
@@ -610,7 +515,7 @@ mod tests {
         let error = resolve_in("minst", &[]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown dataset, minst: expected one of mnist, fashion-mnist, cifar10 or a folder, found neither"
+            "unknown dataset, minst: expected one of mnist, fashion-mnist, cifar10 or a path, found neither"
         );
         let error = resolve_in(root.path().to_str().unwrap(), &[]).unwrap_err();
         assert!(matches!(error, DataError::UnrecognisedFolder { .. }), "{error}");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::augment::AugmentError;
 use super::images::Split;
 use super::normalize::NormalizeError;
+use super::npy::NpyError;
 
 /// A dataset that cannot be found, read or trusted.
 ///
@@ -14,7 +15,7 @@ use super::normalize::NormalizeError;
 #[non_exhaustive]
 pub enum DataError {
     /// The specification is neither a dataset's name nor an existing folder.
-    #[error("unknown dataset, {spec}: expected one of {known} or a folder, found neither")]
+    #[error("unknown dataset, {spec}: expected one of {known} or a path, found neither")]
     UnknownDataset {
         /// What was asked for.
         spec: String,
@@ -45,14 +46,17 @@ pub enum DataError {
         /// The path.
         path: PathBuf,
     },
-    /// A folder holds neither IDX files nor CIFAR-10 records.
-    #[error("unrecognised folder, {}: expected IDX files or CIFAR-10 records (*_batch*.bin), found neither", .path.display())]
+    /// A folder holds nothing that is read.
+    #[error(
+        "unrecognised folder, {}: expected train/CLASS/ with pictures, IDX files, CIFAR-10 records (*_batch*.bin) or .npy arrays, found none of them",
+        .path.display()
+    )]
     UnrecognisedFolder {
         /// The folder.
         path: PathBuf,
     },
     /// The data is in a form that is not read.
-    #[error("unsupported data, {}: expected a folder, found a file", .path.display())]
+    #[error("unsupported data, {}: expected a folder, a .tar or .tar.gz of one, or a .npy array, found another file", .path.display())]
     UnsupportedFile {
         /// The file.
         path: PathBuf,
@@ -180,6 +184,150 @@ pub enum DataError {
         /// What was asked for.
         found: usize,
     },
+    /// A picture is damaged, or in a format that is not read.
+    #[error("corrupt picture, {}: expected a whole JPEG or PNG, found {found}", .path.display())]
+    CorruptPicture {
+        /// The picture.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// A picture has channels that are not read.
+    #[error("unsupported picture, {}: expected 1 or 3 channels of 8 bits, found {found}", .path.display())]
+    PictureChannels {
+        /// The picture.
+        path: PathBuf,
+        /// Its channels.
+        found: String,
+    },
+    /// A side of a picture is 0 or more than is read.
+    #[error("unsupported picture, {}: expected sides of 1 to {limit} pixels, found {width} x {height}", .path.display())]
+    PictureSides {
+        /// The picture.
+        path: PathBuf,
+        /// The longest side that is read.
+        limit: usize,
+        /// Its height, as its header says.
+        height: usize,
+        /// Its width, as its header says.
+        width: usize,
+    },
+    /// A picture has not the channels and the size of the others.
+    #[error(
+        "differing picture, {}: expected {} as of {}, found {}",
+        .path.display(), picture(*.expected), .first.display(), picture(*.found)
+    )]
+    PictureShape {
+        /// The picture.
+        path: PathBuf,
+        /// The first picture of the set.
+        first: PathBuf,
+        /// `[C, H, W]` of the first.
+        expected: [usize; 3],
+        /// `[C, H, W]` of this.
+        found: [usize; 3],
+    },
+    /// A folder of a split has no folder of a class.
+    #[error("no classes, {}: expected a folder for each class, found none", .path.display())]
+    NoClasses {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There are more classes than labels can tell apart.
+    #[error("too many classes, {}: expected at most {limit}, found {found}", .path.display())]
+    TooManyClasses {
+        /// The folder, or the file of labels.
+        path: PathBuf,
+        /// The most there may be.
+        limit: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A class has no picture.
+    #[error("empty class, {}: expected .jpg or .png files, found none", .path.display())]
+    EmptyClass {
+        /// The class's folder.
+        path: PathBuf,
+    },
+    /// Two splits, or two joined sets, have not the same classes.
+    #[error("differing classes, {}: expected the classes of {}, found none of the name {class:?}", .path.display(), .other.display())]
+    ClassesDiffer {
+        /// What lacks the class.
+        path: PathBuf,
+        /// What has it.
+        other: PathBuf,
+        /// The class.
+        class: String,
+    },
+    /// Sets that are to be joined do not fit together.
+    #[error("joining, {path}: expected {expected} as of {other}, found {found}")]
+    Unlike {
+        /// The set that does not fit.
+        path: String,
+        /// The first set.
+        other: String,
+        /// What the first set has.
+        expected: String,
+        /// What this one has.
+        found: String,
+    },
+    /// An archive is damaged or unfinished.
+    #[error("corrupt archive, {}: expected a whole .tar or .tar.gz, found {source}", .path.display())]
+    CorruptArchive {
+        /// The archive.
+        path: PathBuf,
+        /// The reader's word on it.
+        source: io::Error,
+    },
+    /// A member of an archive leads out of it.
+    #[error("unsafe archive, {}: expected paths below it, found {}", .path.display(), .member.display())]
+    UnsafePath {
+        /// The archive.
+        path: PathBuf,
+        /// The member's path.
+        member: PathBuf,
+    },
+    /// Of an array.
+    #[error(transparent)]
+    Npy(#[from] NpyError),
+    /// An array has not the shape of images or of labels.
+    #[error("wrong shape, {}: expected {expected}, found {found:?}", .path.display())]
+    ArrayShape {
+        /// The array.
+        path: PathBuf,
+        /// The dimensions that are needed.
+        expected: &'static str,
+        /// Its dimensions.
+        found: Vec<usize>,
+    },
+    /// A real number of an array of images is no pixel's.
+    #[error("wrong pixel, {}: expected uint8, or float32 multiples of 1/255 in [0, 1], found {found} at place {index}", .path.display())]
+    Pixel {
+        /// The array.
+        path: PathBuf,
+        /// Where the number is, row-major.
+        index: usize,
+        /// The number.
+        found: f32,
+    },
+    /// A label of an array is no class.
+    #[error("label out of range, {}: expected 0 to {limit}, found {found} at place {index}", .path.display())]
+    ArrayLabel {
+        /// The array.
+        path: PathBuf,
+        /// Which label, counted from 0.
+        index: usize,
+        /// The greatest label there may be.
+        limit: usize,
+        /// The label.
+        found: i64,
+    },
+    /// Labels are needed and there are none.
+    #[error("no labels, {}: expected an array of images and one of labels, found images alone", .path.display())]
+    NoLabels {
+        /// The array of images.
+        path: PathBuf,
+    },
     /// A file is not the one that was published.
     #[error("wrong checksum, {}: expected sha256 {expected}, found {found}", .path.display())]
     Checksum {
@@ -201,6 +349,15 @@ impl DataError {
             DataError::Checksum { .. } | DataError::CorruptGzip { .. } | DataError::Truncated { .. } => {
                 Some("fetch the file again from its source; datasets/README.md names the sources")
             }
+            DataError::CorruptPicture { .. } | DataError::EmptyClass { .. } => {
+                Some("put in a whole file, or take the file or the folder out")
+            }
+            DataError::PictureShape { .. } | DataError::PictureChannels { .. } | DataError::PictureSides { .. } => {
+                Some("scale and convert the pictures beforehand: all of one size, all gray or all RGB, 8 bits a channel")
+            }
+            DataError::NoLabels { .. } => Some("name both arrays with a comma between them: X.npy,Y.npy"),
+            DataError::Pixel { .. } => Some("save the pixels as uint8 from 0 to 255; normalization is a setting"),
+            DataError::Npy(error) => error.hint(),
             _ => None,
         }
     }
@@ -209,6 +366,12 @@ impl DataError {
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         DataError::Io { path: path.to_path_buf(), source }
     }
+}
+
+/// A shape in words.
+fn picture([channels, height, width]: [usize; 3]) -> String {
+    let channels = if channels == 1 { "1 channel".into() } else { format!("{channels} channels") };
+    format!("{channels}, {width} x {height} pixels")
 }
 
 /// Folders in a row; without any, the one that would have been looked into had it been there.

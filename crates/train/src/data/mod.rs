@@ -6,24 +6,32 @@
 //! ```
 //!
 //! Everything here reads files that somebody else wrote: whatever is wrong with one is a [`DataError`] that names the file,
-//! what was expected and what was found. Nothing is downloaded but by [`fetch`].
+//! what was expected and what was found. Nothing is downloaded but by [`fetch()`].
 
+mod archive;
+mod arrays;
 mod augment;
 pub mod catalog;
 pub mod cifar;
 mod config;
+mod decode;
 mod error;
+mod fetch;
+mod folder;
 pub mod idx;
 mod images;
 mod loader;
 mod normalize;
 pub mod npy;
 mod prefetch;
+mod source;
 
 pub use augment::{Augment, AugmentError};
-pub use catalog::{CheckReport, CheckedFile, DataSource, Entry, Verdict, check, list, resolve};
+pub use catalog::{CheckReport, CheckedFile, Entry, FORMS, Form, Verdict, check, list, resolve};
 pub use config::DataConfig;
 pub use error::DataError;
+pub use fetch::{FetchCause, FetchError, FetchEvent, fetch, fetchable};
 pub use images::{ImageSet, Split, class_numbers};
 pub use loader::{ImageBatch, ImageBatches, ImageLoader, LastBatch, LoaderConfig, Mix, Order, permutation};
 pub use normalize::{Normalize, NormalizeError};
+pub use source::DataSource;

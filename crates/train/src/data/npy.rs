@@ -191,6 +191,9 @@ impl NpyError {
     /// What the user can do about it, as one line.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            NpyError::WrongDtype { expected: "integers", .. } => {
+                Some("convert the labels with .astype(numpy.int64) before saving them")
+            }
             NpyError::WrongDtype { .. } => Some("convert the array with .astype(numpy.float32) before saving it"),
             NpyError::FortranOrder { .. } => Some("convert the array with numpy.ascontiguousarray before saving it"),
             _ => None,
@@ -204,6 +207,61 @@ impl NpyError {
 ///
 /// Every refusal of the module's header, as an [`NpyError`] that names the file.
 pub fn read(path: &Path) -> Result<Array, NpyError> {
+    let (shape, data) = open(path)?;
+    let dtype = data.file.header().dtype();
+    if f32::reader(&dtype).is_ok() {
+        Ok(Array::F32 { shape, values: data.values()? })
+    } else if i8::reader(&dtype).is_ok() {
+        Ok(Array::I8 { shape, values: data.values()? })
+    } else if u8::reader(&dtype).is_ok() {
+        Ok(Array::U8 { shape, values: data.values()? })
+    } else if i16::reader(&dtype).is_ok() {
+        Ok(Array::I16 { shape, values: data.values()? })
+    } else if i32::reader(&dtype).is_ok() {
+        Ok(Array::I32 { shape, values: data.values()? })
+    } else {
+        Err(data.wrong_dtype("float32, int8, uint8, int16 or int32"))
+    }
+}
+
+/// Reads an array of labels: one dimension of integers of any width, NumPy's own int64 among them.
+///
+/// # Errors
+///
+/// Those of [`read`], and [`NpyError::WrongRank`].
+pub fn read_labels(path: &Path) -> Result<Vec<i64>, NpyError> {
+    let (shape, data) = open(path)?;
+    if shape.len() != 1 {
+        return Err(NpyError::WrongRank { path: path.to_path_buf(), expected: 1, found: shape.len(), shape });
+    }
+    fn wide<T: Deserialize>(data: Data<'_>) -> Result<Vec<i64>, NpyError>
+    where
+        i64: From<T>,
+    {
+        Ok(data.values::<T>()?.into_iter().map(i64::from).collect())
+    }
+    let dtype = data.file.header().dtype();
+    if i64::reader(&dtype).is_ok() {
+        data.values()
+    } else if i32::reader(&dtype).is_ok() {
+        wide::<i32>(data)
+    } else if u32::reader(&dtype).is_ok() {
+        wide::<u32>(data)
+    } else if i16::reader(&dtype).is_ok() {
+        wide::<i16>(data)
+    } else if u16::reader(&dtype).is_ok() {
+        wide::<u16>(data)
+    } else if i8::reader(&dtype).is_ok() {
+        wide::<i8>(data)
+    } else if u8::reader(&dtype).is_ok() {
+        wide::<u8>(data)
+    } else {
+        Err(data.wrong_dtype("integers"))
+    }
+}
+
+/// The shape of an array, and what is to be read of it.
+fn open(path: &Path) -> Result<(Vec<usize>, Data<'_>), NpyError> {
     let unreadable = |source| NpyError::Read { path: path.to_path_buf(), source };
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
@@ -218,25 +276,7 @@ pub fn read(path: &Path) -> Result<Array, NpyError> {
         return Err(NpyError::FortranOrder { path: path.to_path_buf() });
     }
     let found = metadata.len().saturating_sub(text.len() as u64);
-    let dtype = header.dtype();
-    let data = Data { path, file: NpyFile::with_header(header, file), found };
-    if f32::reader(&dtype).is_ok() {
-        Ok(Array::F32 { shape, values: data.values()? })
-    } else if i8::reader(&dtype).is_ok() {
-        Ok(Array::I8 { shape, values: data.values()? })
-    } else if u8::reader(&dtype).is_ok() {
-        Ok(Array::U8 { shape, values: data.values()? })
-    } else if i16::reader(&dtype).is_ok() {
-        Ok(Array::I16 { shape, values: data.values()? })
-    } else if i32::reader(&dtype).is_ok() {
-        Ok(Array::I32 { shape, values: data.values()? })
-    } else {
-        Err(NpyError::WrongDtype {
-            path: path.to_path_buf(),
-            expected: "float32, int8, uint8, int16 or int32",
-            found: dtype.descr(),
-        })
-    }
+    Ok((shape, Data { path, file: NpyFile::with_header(header, file), found }))
 }
 
 /// Reads an array of `rank` dimensions.
@@ -279,6 +319,11 @@ struct Data<'a> {
 }
 
 impl Data<'_> {
+    /// What is said of an element type that is not read here.
+    fn wrong_dtype(&self, expected: &'static str) -> NpyError {
+        NpyError::WrongDtype { path: self.path.to_path_buf(), expected, found: self.file.header().dtype().descr() }
+    }
+
     /// The values, once there are exactly as many bytes as they need.
     fn values<T: Deserialize>(self) -> Result<Vec<T>, NpyError> {
         let Data { path, file, found } = self;
@@ -410,6 +455,32 @@ mod tests {
             assert!(matches!(error, NpyError::WrongDtype { .. }), "{descr}: {error}");
             assert!(error.hint().is_some());
         }
+    }
+
+    #[test]
+    fn labels_are_integers_of_any_width() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("y.npy");
+        let labels = |descr: &str, shape: &str, data: &[u8]| {
+            std::fs::write(&path, file(&format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}"), data))
+                .unwrap();
+            read_labels(&path)
+        };
+        for (descr, data) in [
+            ("<i8", &[7, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0][..]),
+            ("<u4", &[7, 0, 0, 0, 3, 0, 0, 0]),
+            ("<i4", &[7, 0, 0, 0, 3, 0, 0, 0]),
+            (">i2", &[0, 7, 0, 3]),
+            ("<u2", &[7, 0, 3, 0]),
+            ("|i1", &[7, 3]),
+            ("|u1", &[7, 3]),
+        ] {
+            assert_eq!(labels(descr, "(2,)", data).unwrap(), [7, 3], "{descr}");
+        }
+        let error = labels("<f4", "(2,)", &[0; 8]).unwrap_err();
+        assert!(matches!(error, NpyError::WrongDtype { expected: "integers", .. }) && error.hint().unwrap().contains("int64"));
+        assert!(matches!(labels("|u1", "(2, 1)", &[0; 2]), Err(NpyError::WrongRank { expected: 1, found: 2, .. })));
+        assert!(matches!(labels("<i8", "(2,)", &[0; 15]), Err(NpyError::Truncated { .. })));
     }
 
     #[test]

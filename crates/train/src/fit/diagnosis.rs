@@ -3,6 +3,7 @@
 //! The walk is in order of execution: the images, then each layer's parameters and its output. Not here: noticing that a loss is
 //! wrong (see `segment`).
 
+use crate::image_order::run_images;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use qat::{Activation, QatModel};
@@ -39,7 +40,7 @@ impl fmt::Display for Culprit {
 /// The first number that is not finite when `model` sees `images`.
 pub(crate) fn first_non_finite(model: &QatModel, images: Tensor<4>) -> Option<Culprit> {
     let mut finite = Vec::with_capacity(model.topology().values.len());
-    model.run(images, |_, activation| finite.push(magnitude(activation).is_finite()));
+    run_images(model, images, |_, activation| finite.push(magnitude(activation).is_finite()));
     let mut finite = finite.into_iter();
     if finite.next() == Some(false) {
         return Some(Culprit { layer: "input".into(), operation: String::new(), tensor: "images".into() });
@@ -60,7 +61,7 @@ pub(crate) fn first_non_finite(model: &QatModel, images: Tensor<4>) -> Option<Cu
 /// The layer with the largest absolute output when `model` sees `images`, and that number.
 pub(crate) fn largest_output(model: &QatModel, images: Tensor<4>) -> Option<(Culprit, f32)> {
     let mut sizes = Vec::with_capacity(model.topology().values.len());
-    model.run(images, |_, activation| sizes.push(magnitude(activation)));
+    run_images(model, images, |_, activation| sizes.push(magnitude(activation)));
     let (largest, (step, layer)) = sizes.into_iter().skip(1).zip(model.steps()).max_by(|a, b| a.0.total_cmp(&b.0))?;
     Some((Culprit { layer: step.name.clone(), operation: layer.name().into(), tensor: "output".into() }, largest))
 }

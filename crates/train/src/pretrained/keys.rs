@@ -56,9 +56,19 @@ impl Rename {
         }
     }
 
-    /// These rules, followed by those of a table of patterns and replacements that are known to be valid.
-    pub(crate) fn with_table(self, table: &[(&str, &str)]) -> Result<Self, PretrainedError> {
-        table.iter().try_fold(self, |rules, (pattern, replacement)| rules.with(pattern, replacement))
+    /// The rules of a table of patterns and replacements.
+    ///
+    /// # Panics
+    /// If a pattern is no regular expression; tables are part of the program.
+    pub(crate) fn table(table: &[(&str, &str)]) -> Self {
+        let rules = KeyRemapper::from_patterns(table.to_vec());
+        Self { rules: rules.expect("a table of the program has regular expressions") }
+    }
+
+    /// These rules, followed by `others`.
+    pub fn then(mut self, others: Self) -> Self {
+        self.rules.patterns.extend(others.rules.patterns);
+        self
     }
 
     /// The new name of `key`; `None` where it is left out.

@@ -51,7 +51,7 @@ impl LayerRow {
     /// A text for each of [`LAYER_HEADINGS`]; empty where there is nothing to say, `"` where the grid is that of the input.
     pub fn cells(&self) -> Vec<String> {
         let cost = |part: fn(&LayerCost) -> u64| {
-            self.cost.as_ref().map(part).filter(|value| *value > 0).map_or_else(String::new, |value| grouped(value))
+            self.cost.as_ref().map(part).filter(|value| *value > 0).map_or_else(String::new, grouped)
         };
         let grid = |text: &dyn Fn(&QParams) -> String| match &self.grid {
             None => String::new(),

@@ -17,6 +17,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+const HEADER: &str = "phase,epoch,step,quantizer,bits,min,max,scale,zero_point\n";
+
 /// One row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct RangeRow {
@@ -55,7 +57,6 @@ pub(super) fn rows(model: &QatModel, phase: Phase, epoch: usize, step: usize) ->
 pub(super) struct RangesFile {
     path: PathBuf,
     file: File,
-    is_empty: bool,
 }
 
 impl RangesFile {
@@ -65,18 +66,23 @@ impl RangesFile {
         let mut file = File::options().create(true).truncate(false).read(true).write(true).open(path).map_err(io)?;
         let length = kept(&file, keep).map_err(io)?;
         file.set_len(length).and_then(|()| file.seek(SeekFrom::Start(length))).map_err(io)?;
-        Ok(Self { path: path.into(), file, is_empty: length == 0 })
+        let mut ranges = Self { path: path.into(), file };
+        if length == 0 {
+            ranges.append(HEADER.as_bytes())?;
+        }
+        Ok(ranges)
     }
 
     /// Adds rows.
     pub(super) fn push(&mut self, rows: &[RangeRow]) -> Result<(), TrainError> {
-        let mut writer = csv::WriterBuilder::new().has_headers(self.is_empty).from_writer(Vec::new());
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
         let written = rows.iter().try_for_each(|row| writer.serialize(row)).map_err(io::Error::from);
         let bytes = written.and_then(|()| writer.into_inner().map_err(|error| error.into_error()));
-        let appended = bytes.and_then(|bytes| self.file.write_all(&bytes));
-        appended.map_err(|source| self.error(source))?;
-        self.is_empty &= rows.is_empty();
-        Ok(())
+        self.append(&bytes.map_err(|source| self.error(source))?)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), TrainError> {
+        self.file.write_all(bytes).map_err(|source| self.error(source))
     }
 
     /// Makes the rows survive a crash.
@@ -149,6 +155,6 @@ mod tests {
         file.push(&[row(8, "b")]).unwrap();
         assert_eq!(read(&path).unwrap(), [row(0, "a"), row(4, "a"), row(8, "b")]);
         drop(RangesFile::open(&path, |_, _| false).unwrap());
-        assert_eq!(fs::read(&path).unwrap(), b"");
+        assert_eq!(fs::read_to_string(&path).unwrap(), HEADER);
     }
 }

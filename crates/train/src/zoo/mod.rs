@@ -11,7 +11,13 @@ mod mlp;
 mod resnet20;
 mod resnet8;
 
-use crate::{classifier::Classifier, data::ImageSet, error::TrainError, random::with_seed};
+use crate::{
+    classifier::Classifier,
+    data::{ImageSet, Normalize},
+    error::TrainError,
+    pretrained::Rename,
+    random::with_seed,
+};
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{Bool, Device, Int, Tensor},
@@ -73,6 +79,24 @@ impl ZooModel {
     /// Number of class scores.
     pub const fn classes(self) -> usize {
         10
+    }
+
+    /// What the network sees of a pixel, unless it is said: for `resnet20` what its published weights were trained on.
+    pub fn normalize(self) -> Normalize {
+        match self {
+            Self::ResNet20 => Normalize::imagenet(),
+            Self::Mlp | Self::LeNet | Self::ResNet8 | Self::DsCnn | Self::Lstm | Self::Gru => Normalize::unit(),
+        }
+    }
+
+    /// Rules that give tensors from elsewhere this network's names: other common names of the same layers.
+    pub fn rename(self) -> Rename {
+        let table: &[(&str, &str)] = match self {
+            // Torchvision's name of the last layer.
+            Self::ResNet20 => &[(r"^fc\.", "linear.")],
+            Self::Mlp | Self::LeNet | Self::ResNet8 | Self::DsCnn | Self::Lstm | Self::Gru => &[],
+        };
+        Rename::table(table)
     }
 
     /// Checks that the images of `set` are of this network's shape and have no more classes than it has scores.

@@ -3,6 +3,7 @@
 mod knobs;
 mod quantized;
 mod refusals;
+mod report;
 mod resume;
 mod support;
 mod tiny;

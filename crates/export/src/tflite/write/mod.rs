@@ -292,7 +292,13 @@ impl<'m> Writer<'m> {
             let is_result = tensor != input && self.graph.is_computed(tensor);
             return if is_result { tensor } else { self.reshaped(tensor, info, &shape) };
         };
-        let edge = self.graph.computed(format!("{}/edge", info.name), r#type, with_batch(1, &shape), quantization);
+        // The caller knows the tensor by the model's name for it.
+        let is_input = output == self.model.input;
+        let name = if is_input { format!("{}/edge", info.name) } else { info.name.clone() };
+        if !is_input {
+            self.graph.rename(&info.name, format!("{}/codes", info.name));
+        }
+        let edge = self.graph.computed(name, r#type, with_batch(1, &shape), quantization);
         let (operator, options) = match r#type {
             TensorType::FLOAT32 => (Operator::DEQUANTIZE, BuiltinOptions::Dequantize),
             _ => (Operator::QUANTIZE, BuiltinOptions::Quantize),

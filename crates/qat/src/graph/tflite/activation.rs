@@ -128,11 +128,15 @@ impl Reader<'_> {
                     return Err(site.unsupported("divisors other than 0", number.to_string()));
                 }
                 let is_sum = matches!(operator, BuiltinOperator::ADD | BuiltinOperator::SUB);
+                if is_sum && self.is_bias(site, a, &x, &constant)? {
+                    return self.result(site, function, x);
+                }
                 self.with_constant(site, function, x, &constant, is_sum)
             }
             (true, false) => {
                 let (constant, x) = (self.reals(site, a)?, self.activation(site, b)?);
                 match operator {
+                    BuiltinOperator::ADD if self.is_bias(site, b, &x, &constant)? => self.result(site, function, x),
                     BuiltinOperator::ADD => self.with_constant(site, function, x, &constant, true),
                     BuiltinOperator::MUL => self.with_constant(site, function, x, &constant, false),
                     BuiltinOperator::SUB => {

@@ -87,7 +87,7 @@ impl Reader<'_> {
             let found = format!("{:?} for {c_in} channels", [c_out, k_h, k_w, c_in_group]);
             return Err(site.unsupported("a weight whose channels divide the input's", found));
         }
-        let conv = ConvOptions::new_with_padding(stride, window.padding, dilation, c_in / c_in_group);
+        let conv = ConvOptions::new_with_padding(window.stride, window.padding, window.dilation, c_in / c_in_group);
         let shape = vec![c_out, c_in_group, k_h, k_w];
         let kernel = Kernel { tensor: kernel, bias: site.optional(2), dimension: 0, permutation: vec![0, 3, 1, 2], shape };
         let (name, weight, bias) = self.layer(site, kernel, &conv)?;
@@ -109,7 +109,7 @@ impl Reader<'_> {
             let found = format!("{:?} for {c_in} channels", [one, k_h, k_w, c_out]);
             return Err(site.unsupported("a weight [1, height, width, a multiple of the channels]", found));
         }
-        let conv = ConvOptions::new_with_padding(stride, window.padding, dilation, c_in);
+        let conv = ConvOptions::new_with_padding(window.stride, window.padding, window.dilation, c_in);
         let shape = vec![c_out, 1, k_h, k_w];
         let kernel = Kernel { tensor: kernel, bias: site.optional(2), dimension: 3, permutation: vec![3, 0, 1, 2], shape };
         let (name, weight, bias) = self.layer(site, kernel, &conv)?;

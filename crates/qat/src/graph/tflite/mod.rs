@@ -13,6 +13,7 @@
 mod activation;
 mod constants;
 mod fold;
+mod idioms;
 mod layers;
 mod movement;
 mod names;
@@ -27,10 +28,11 @@ use qat_formats::tflite::{
     self, ActivationFunctionType, BuiltinOperator, BuiltinOptions, Model, Operator, SubGraph, Tensor, TensorType,
 };
 
-use super::{ConstantId, Dim, Graph, ImportError, Node, Op, Value, ValueId};
+use super::{ConstantId, Dim, Graph, ImportError, InterfaceNames, Node, Op, Value, ValueId};
 use crate::clamp::Clamp;
 use crate::nn::Function;
 use constants::Constant;
+use idioms::{Dilated, Tiled};
 use refusal::Refusal;
 
 /// What the reader knows how to take; for messages.
@@ -71,13 +73,15 @@ fn graph_of(file: &Model) -> Result<Graph, Refusal> {
             [tensor] => Ok(tensor as usize),
             _ => Err(interface(ends.into(), "one tensor", tensors.len().to_string())),
         });
+    let (input, output) = (input?, output?);
     let mut readers = vec![Vec::new(); subgraph.tensors.len()];
     for (index, operator) in subgraph.operators.iter().enumerate() {
         for &tensor in operator.inputs.iter().filter(|&&tensor| tensor >= 0) {
             readers[tensor as usize].push(index);
         }
     }
-    let graph = Graph::empty();
+    let mut graph = Graph::empty();
+    graph.names = InterfaceNames { input: names::of_caller(file, input, true), output: names::of_caller(file, output, false) };
     let mut reader = Reader {
         file,
         subgraph,
@@ -85,12 +89,14 @@ fn graph_of(file: &Model) -> Result<Graph, Refusal> {
         held: vec![None; subgraph.tensors.len()],
         copies: HashMap::new(),
         padded: HashMap::new(),
+        dilated: HashMap::new(),
+        tiled: HashMap::new(),
         flattened: HashMap::new(),
         layers: HashMap::new(),
         taken: HashSet::new(),
         readers,
-        input: input?,
-        output: output?,
+        input,
+        output,
         budget: constants::budget(file),
     };
     reader.begin()?;
@@ -151,6 +157,8 @@ struct Reader<'f> {
     /// Values with the axes of another in other order.
     copies: HashMap<(ValueId, Vec<usize>), ValueId>,
     padded: HashMap<usize, Padded>,
+    dilated: HashMap<usize, Dilated>,
+    tiled: HashMap<usize, Tiled>,
     /// Vectors whose elements are those of an image in the order `[c, h, w]` where the file has `[h, w, c]`.
     flattened: HashMap<ValueId, [usize; 3]>,
     layers: HashMap<LayerKey, (ConstantId, Option<ConstantId>)>,
@@ -324,6 +332,9 @@ impl<'f> Reader<'f> {
             B::CONCATENATION => self.concat(site),
             B::RESHAPE | B::SQUEEZE | B::EXPAND_DIMS => self.reshape(site, code.builtin_code),
             B::TRANSPOSE => self.transpose(site),
+            B::TILE => self.tile(site),
+            B::SPACE_TO_BATCH_ND => self.space_to_batch(site),
+            B::BATCH_TO_SPACE_ND => self.batch_to_space(site),
             B::SLICE => self.slice(site),
             B::STRIDED_SLICE => self.strided_slice(site),
             B::SPLIT => self.split(site),

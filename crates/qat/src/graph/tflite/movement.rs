@@ -129,6 +129,9 @@ impl Reader<'_> {
     }
 
     pub(super) fn reshape(&mut self, site: &Site, operator: BuiltinOperator) -> Result<(), Refusal> {
+        if self.is_joined_tile(site)? {
+            return Ok(());
+        }
         let (x, y) = (self.activation(site, site.input(0)?)?, site.output()?);
         let shape = self.target_shape(site, operator, &self.shape(&x))?;
         if let [1, width] = shape[..]

@@ -1,5 +1,7 @@
 //! Names for layers out of the names of tensors, which converters join from those of the source model's operations.
 
+use qat_formats::tflite::Model;
+
 use super::{Reader, Site};
 
 /// How the last part of an operation's name begins, behind that of its layer.
@@ -24,6 +26,19 @@ fn layer_of(name: &str) -> Option<&str> {
             OPERATIONS.iter().any(|known| operation.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_') == *known);
         (is_known && !layer.is_empty()).then_some(layer)
     })
+}
+
+/// What the caller knows an input or output of the first subgraph by: its name in the signature, else its tensor's.
+pub(super) fn of_caller(file: &Model, tensor: usize, is_input: bool) -> String {
+    let signature = file.signature_defs.iter().find(|signature| signature.subgraph_index == 0);
+    let maps = signature.map(|signature| if is_input { &signature.inputs } else { &signature.outputs });
+    let map = maps.into_iter().flatten().find(|map| map.tensor_index as usize == tensor);
+    let name = map.map_or(file.subgraphs[0].tensors[tensor].name.as_str(), |map| map.name.as_str());
+    match name {
+        "" if is_input => "input".into(),
+        "" => "output".into(),
+        name => name.to_owned(),
+    }
 }
 
 impl Reader<'_> {
@@ -81,6 +96,7 @@ mod tests {
             Some("model/conv2d")
         );
         assert_eq!(layer_of("functional_1/dense_1/MatMul"), Some("functional_1/dense_1"));
+        assert_eq!(layer_of("model/rows/Tensordot/MatMul"), Some("model/rows"));
         assert_eq!(layer_of("arith.constant12"), None);
         assert_eq!(layer_of(""), None);
     }

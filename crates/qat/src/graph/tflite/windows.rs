@@ -16,6 +16,7 @@ pub(super) struct Window {
     pub x: ValueId,
     pub kernel: [usize; 2],
     pub stride: [usize; 2],
+    pub dilation: [usize; 2],
     /// `[(top, bottom), (left, right)]`.
     pub padding: [(usize, usize); 2],
     /// Height and width of the result.
@@ -44,6 +45,10 @@ impl Reader<'_> {
         padding: Padding,
         [kernel, stride, dilation]: [[usize; 2]; 3],
     ) -> Result<Window, Refusal> {
+        if let Some(dilated) = self.dilated.get(&tensor).cloned() {
+            let x = self.image_of(site, &dilated.source)?;
+            return self.window_of(site, x, dilated.padding, [kernel, stride, dilated.dilation]);
+        }
         let (x, before) = match self.padded.get(&tensor).cloned() {
             Some(Padded { source, amounts }) => (self.image_of(site, &source)?, amounts),
             None => (self.image(site, tensor)?, [0; 4]),
@@ -55,6 +60,19 @@ impl Reader<'_> {
             Padding::SAME if before == [0; 4] => padding::same(sides, kernel, stride, dilation),
             other => return Err(site.unsupported("SAME or VALID padding", format!("{other:?}"))),
         };
+        self.window_of(site, x, [top, left, bottom, right], [kernel, stride, dilation])
+    }
+
+    /// A window over an image with padding `[top, left, bottom, right]`.
+    fn window_of(
+        &self,
+        site: &Site,
+        x: ValueId,
+        [top, left, bottom, right]: [usize; 4],
+        [kernel, stride, dilation]: [[usize; 2]; 3],
+    ) -> Result<Window, Refusal> {
+        let sample = self.sample(x);
+        let sides = [sample[1], sample[2]];
         let padding = [(top, bottom), (left, right)];
         let mut size = [0; 2];
         for axis in 0..2 {
@@ -65,7 +83,7 @@ impl Reader<'_> {
             };
             size[axis] = room / stride[axis] + 1;
         }
-        Ok(Window { x, kernel, stride, padding, size })
+        Ok(Window { x, kernel, stride, dilation, padding, size })
     }
 
     pub(super) fn max_pool2d(&mut self, site: &Site) -> Result<(), Refusal> {

@@ -1,0 +1,385 @@
+//! Steps learn (Q71): their gradients against the closed form and against finite differences of the straight-through surrogate, what
+//! they are on a device against the host, and what training them alone does to a loss.
+
+mod draws;
+
+use burn::module::{Module, Param};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+use burn::optim::{AdamConfig, GradientsParams};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+use draws::Draws;
+use qat::fake_quantize::{WeightQuantizer, fake_quantize_weight};
+use qat::{
+    CodeRange, FakeQuantize, Granularity, IntegerFormat, Mode, ObserverKind, QConfig, QParams, QatLayer, QatModel, RangeLearner,
+    RangeSign, WeightScale, quantize,
+};
+
+/// One quantizer and one number that passes through it.
+#[derive(Clone, Copy, Debug)]
+struct Problem {
+    format: IntegerFormat,
+    sign: RangeSign,
+    /// The calibrated range, which gives the zero point.
+    min: f32,
+    max: f32,
+    step: f32,
+    x: f32,
+}
+
+impl Problem {
+    fn draw(draws: &mut Draws) -> Self {
+        let bits = 2 + (draws.bits() % 7) as u8;
+        let format = IntegerFormat::new(bits, CodeRange::Full).unwrap();
+        let sign = if draws.bits() & 1 == 0 { RangeSign::Any } else { RangeSign::NonNegative };
+        let (min, max) = (draws.uniform(-2.0, -0.1), draws.uniform(0.2, 4.0));
+        let step = draws.uniform(0.3, 1.5) * (max - min) / format.steps() as f32;
+        Self { format, sign, min, max, step, x: draws.uniform(-4.0, 6.0) }
+    }
+
+    fn quantizer(self, device: &Device) -> FakeQuantize {
+        let mut quantizer = FakeQuantize::new(self.format, self.sign, ObserverKind::MinMax, device)
+            .with_learner(RangeLearner::Lsq)
+            .with_range(self.min, self.max)
+            .with_mode(Mode::Quantize);
+        assert!(quantizer.step.is_some() && !quantizer.max.is_require_grad());
+        quantizer.step = Some(Param::from_tensor(Tensor::from_floats([self.step], device)));
+        quantizer
+    }
+
+    /// Lowest and highest code relative to the zero point.
+    fn ends(self) -> (f64, f64) {
+        let low = if self.sign == RangeSign::NonNegative { 0.0 } else { self.min };
+        let zero_point = QParams::affine(low, self.max, self.format).zero_point;
+        (f64::from(self.format.quant_min() - zero_point), f64::from(self.format.quant_max() - zero_point))
+    }
+
+    fn steps(self) -> f64 {
+        f64::from(self.x) / f64::from(self.step)
+    }
+
+    /// The factor of the step's gradient for `elements` activations of a sample.
+    fn factor(self, elements: usize) -> f64 {
+        let (low, high) = self.ends();
+        1.0 / (elements as f64 * high.max(-low)).sqrt()
+    }
+
+    /// (Q71) without the factor: of the step and of x.
+    fn closed_form(self) -> (f64, f64) {
+        let (low, high) = self.ends();
+        let u = self.steps();
+        match u.round_ties_even() {
+            code if code < low => (low, 0.0),
+            code if code > high => (high, 0.0),
+            code => (code - u, 1.0),
+        }
+    }
+
+    /// `s · clamp(x / s + e)` with the rounding error of the base point.
+    fn surrogate(self, step: f64, x: f64) -> f64 {
+        let (low, high) = self.ends();
+        let u = self.steps();
+        (x / step + (u.round_ties_even() - u)).clamp(low, high) * step
+    }
+
+    fn is_near_a_tie(self) -> bool {
+        let u = self.steps();
+        ((u - u.floor()) - 0.5).abs() < 0.01
+    }
+}
+
+#[test]
+fn gradients_of_activations_are_the_closed_form_and_the_differences() {
+    let device = Device::flex().autodiff();
+    let mut draws = Draws::new(0x5eed_0071);
+    let mut places = [0; 3];
+    for _ in 0..600 {
+        let problem = Problem::draw(&mut draws);
+        if problem.is_near_a_tie() {
+            continue;
+        }
+        let (dstep, dx) = problem.closed_form();
+        // Within the base point's piece the surrogate is smooth.
+        const H: f64 = 1e-6;
+        let (s, x) = (f64::from(problem.step), f64::from(problem.x));
+        let by_step = (problem.surrogate(s + H, x) - problem.surrogate(s - H, x)) / (2.0 * H);
+        let by_x = (problem.surrogate(s, x + H) - problem.surrogate(s, x - H)) / (2.0 * H);
+        let (low, high) = problem.ends();
+        let u = problem.steps().round_ties_even();
+        let on_an_end = u == low || u == high;
+        if !on_an_end {
+            assert!((by_step - dstep).abs() < 1e-4 * dstep.abs().max(1.0), "{problem:?}: {by_step} and {dstep}");
+            assert!((by_x - dx).abs() < 1e-6, "{problem:?}: {by_x} and {dx}");
+        }
+        places[if u < low {
+            0
+        } else if u > high {
+            1
+        } else {
+            2
+        }] += 1;
+
+        // Two samples of three numbers, of which one is the problem's; the others are 0, where nothing depends on the step.
+        let input = Tensor::<2>::from_floats([[0.0, problem.x, 0.0], [0.0, 0.0, 0.0]], &device).require_grad();
+        let quantizer = problem.quantizer(&device);
+        let gradients = (quantizer.forward(input.clone()).tensor * 3.0).sum().backward();
+        let step = quantizer.step.as_ref().unwrap().val().grad(&gradients).unwrap().into_scalar::<f32>();
+        let expected = 3.0 * dstep * problem.factor(3);
+        assert!((f64::from(step) - expected).abs() < 2e-4 * expected.abs().max(0.1), "{problem:?}: {step} and {expected}");
+        let dx_found: Vec<f32> = input.grad(&gradients).unwrap().into_data().try_to_vec().unwrap();
+        assert!((f64::from(dx_found[1]) - 3.0 * dx).abs() < 1e-5, "{problem:?}: {dx_found:?}");
+        assert!(quantizer.max.val().grad(&gradients).is_none(), "the calibrated range learns nothing");
+    }
+    assert!(places.iter().all(|count| *count > 30), "{places:?}");
+}
+
+#[test]
+fn the_size_of_a_batch_does_not_change_a_factor() {
+    let device = Device::flex().autodiff();
+    let gradient = |batch: usize| {
+        let problem = Problem {
+            format: IntegerFormat::new(4, CodeRange::Full).unwrap(),
+            sign: RangeSign::NonNegative,
+            min: 0.0,
+            max: 1.5,
+            step: 0.1,
+            x: 9.0,
+        };
+        let quantizer = problem.quantizer(&device);
+        let x = Tensor::<3>::full([batch, 2, 8], 9.0, &device);
+        let gradients = quantizer.forward(x).tensor.mean().backward();
+        quantizer.step.as_ref().unwrap().val().grad(&gradients).unwrap().into_scalar::<f32>()
+    };
+    // All are clipped at 15: the mean's derivative is 15, its factor 1 / √(16 · 15).
+    for batch in [1, 4] {
+        assert!((gradient(batch) - 15.0 / 240.0f32.sqrt()).abs() < 1e-5, "{}", gradient(batch));
+    }
+}
+
+#[test]
+fn learned_steps_quantize_on_a_device_as_on_the_host() {
+    let mut draws = Draws::new(0x5eed_0072);
+    for device in [Device::flex(), Device::flex().autodiff()] {
+        for _ in 0..60 {
+            let problem = Problem::draw(&mut draws);
+            let quantizer = problem.quantizer(&device);
+            let qparams = quantizer.qparams();
+            assert_eq!((qparams.scale, qparams.format), (problem.step, problem.format));
+            let values: Vec<f32> = (0..200).map(|_| draws.uniform(-6.0, 6.0)).collect();
+            let y = quantizer.forward(Tensor::<1>::from_floats(values.as_slice(), &device).reshape([10, 20]));
+            assert_eq!(y.scale.unwrap().into_scalar::<f32>(), qparams.scale);
+            let found: Vec<f32> = y.tensor.into_data().try_to_vec().unwrap();
+            for (x, found) in values.iter().zip(found) {
+                assert_eq!(found, qparams.dequantize(qparams.quantize(*x)), "{x} by {qparams:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_limit_holds_for_a_learned_step() {
+    let device = Device::flex();
+    let format = IntegerFormat::new(2, CodeRange::Full).unwrap();
+    let mut quantizer = FakeQuantize::new(format, RangeSign::NonNegative, ObserverKind::MinMax, &device)
+        .with_limit(6.0)
+        .with_learner(RangeLearner::Lsq)
+        .with_range(0.0, 5.0)
+        .with_mode(Mode::Quantize);
+    assert_eq!(quantizer.qparams().scale, 5.0 / 3.0);
+    quantizer.step = Some(Param::from_tensor(Tensor::from_floats([4.0], &device)));
+    assert_eq!((quantizer.qparams().scale, quantizer.range()), (2.0, (0.0, 6.0)));
+    assert_eq!(quantizer.forward(Tensor::<1>::from_floats([100.0], &device)).tensor.into_scalar::<f32>(), 6.0);
+}
+
+/// Of a weight `[2, 3]` with rows as channels, by a factor for each channel.
+#[test]
+fn gradients_of_weight_steps_are_the_closed_form() {
+    let device = Device::flex().autodiff();
+    let mut draws = Draws::new(0x5eed_0073);
+    for granularity in [Granularity::PerChannel, Granularity::PerTensor] {
+        for bits in [2, 3, 4, 8] {
+            let range = if bits == 8 { CodeRange::Narrow } else { CodeRange::Full };
+            let format = IntegerFormat::new(bits, range).unwrap();
+            let (low, high) = (f64::from(format.quant_min()), f64::from(format.quant_max()));
+            let channels = if granularity == Granularity::PerChannel { 2 } else { 1 };
+            let mut grid = WeightQuantizer::new(format, granularity, WeightScale::Learned, 2, &device);
+            let steps: Vec<f32> = (0..channels).map(|_| draws.uniform(0.5, 1.2) / format.quant_max() as f32).collect();
+            grid.step = Some(Param::from_tensor(Tensor::from_floats(steps.as_slice(), &device)));
+            let weight: Vec<f32> = (0..6).map(|_| draws.uniform(-1.5, 1.5)).collect();
+            let factors = [draws.uniform(0.3, 2.0), -draws.uniform(0.3, 2.0)];
+            let upstream: Vec<f32> = (0..6).map(|_| draws.uniform(-1.0, 1.0)).collect();
+
+            let w = Tensor::<1>::from_floats(weight.as_slice(), &device).reshape([2, 3]).require_grad();
+            let factor = Tensor::<1>::from_floats(factors, &device).require_grad();
+            let folded = w.clone() * factor.clone().reshape([2, 1]);
+            let scale = grid.steps(folded.clone(), 0, Some(factor.clone())).unwrap();
+            let y = fake_quantize_weight(folded, scale, format);
+            let values: Vec<f32> = y.clone().into_data().try_to_vec().unwrap();
+            let gradients = (y * Tensor::<1>::from_floats(upstream.as_slice(), &device).reshape([2, 3])).sum().backward();
+
+            let mut expected = vec![0.0f64; channels];
+            let mut of_factor = [0.0f64; 2];
+            for i in 0..6 {
+                let (row, by_channel) = (i / 3, granularity == Granularity::PerChannel);
+                let (w, f, g) = (f64::from(weight[i]), f64::from(factors[row]), f64::from(upstream[i]));
+                let step = f64::from(steps[if by_channel { row } else { 0 }]);
+                // Per channel the step is folded as the weight is, so that codes are those of the weight before, with the factor's sign.
+                let deployed = if by_channel { step * f.abs() } else { step };
+                let u = w * f / deployed;
+                let code = u.round_ties_even().clamp(low, high);
+                assert!((f64::from(values[i]) - code * deployed).abs() < 1e-6, "{code} at {deployed}: {}", values[i]);
+                let inside = u.round_ties_even() == code;
+                let ds = if inside { code - u } else { code };
+                let (of_step, through_weight) = if by_channel { (ds * f.abs(), 0.0) } else { (ds, 1.0) };
+                expected[if by_channel { row } else { 0 }] += g * of_step;
+                // A folded step follows the factor: its codes stay, its numbers grow with it.
+                of_factor[row] += match (by_channel, inside) {
+                    (true, _) => g * code * step * f.signum(),
+                    (false, true) => g * w * through_weight,
+                    (false, false) => 0.0,
+                };
+            }
+            let per_step = if channels == 2 { 3.0 } else { 6.0 };
+            let g = 1.0 / (per_step * high).sqrt();
+            let found: Vec<f32> = grid.step.as_ref().unwrap().val().grad(&gradients).unwrap().into_data().try_to_vec().unwrap();
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(
+                    (f64::from(*found) - g * expected).abs() < 1e-4,
+                    "{granularity:?}, {bits} bits: {found} and {}",
+                    g * expected
+                );
+            }
+            let found: Vec<f32> = factor.grad(&gradients).unwrap().into_data().try_to_vec().unwrap();
+            for (found, expected) in found.iter().zip(&of_factor) {
+                assert!((f64::from(*found) - expected).abs() < 1e-4, "{granularity:?}, {bits} bits: {found} and {expected}");
+            }
+        }
+    }
+}
+
+#[derive(Module, Debug)]
+struct Net {
+    conv: Conv2d,
+    norm: BatchNorm,
+    middle: Conv2d,
+    logits: Linear,
+}
+
+impl Net {
+    fn new(seed: u64, device: &Device) -> Self {
+        println!("seed {seed}");
+        device.seed(seed);
+        let norm = BatchNormConfig::new(6).init(device);
+        norm.running_var.update(Tensor::full([6], 0.2, device));
+        Self {
+            conv: Conv2dConfig::new([2, 6], [3, 3]).init(device),
+            norm,
+            middle: Conv2dConfig::new([6, 6], [3, 3]).init(device),
+            logits: LinearConfig::new(24, 3).init(device),
+        }
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        let x = relu(self.norm.forward(self.conv.forward(x)));
+        let x = relu(self.middle.forward(x));
+        let [n, ..] = x.dims();
+        self.logits.forward(x.reshape([n, 24]))
+    }
+}
+
+fn calibrated(config: &QConfig, batch: Tensor<4>) -> (QatModel, Tensor<2>) {
+    let net = Net::new(17, &Device::flex());
+    let model = QatModel::prepare(&net, [1, 2, 6, 6], config, Net::forward).unwrap().with_mode(Mode::Observe);
+    let target = model.forward(batch);
+    (model.calibrated().unwrap(), target)
+}
+
+/// Trains the parameters that `chosen` names towards `target`, and returns the losses.
+fn train(model: QatModel, batch: &Tensor<4>, target: &Tensor<2>, steps: usize) -> (QatModel, Vec<f32>) {
+    let device = Device::flex().autodiff();
+    let (batch, target) = (batch.clone().to_device(&device), target.clone().to_device(&device));
+    let mut model = model.with_norm_frozen(true).train();
+    let chosen = model.range_parameters();
+    let mut optimizer = AdamConfig::new().init();
+    let mut losses = Vec::new();
+    for _ in 0..steps {
+        let difference = model.forward::<4, 2>(batch.clone()) - target.clone();
+        let loss = (difference.clone() * difference).mean();
+        losses.push(loss.clone().into_scalar::<f32>());
+        let gradients = GradientsParams::from_params(&mut loss.backward(), &model, &chosen);
+        model = optimizer.step(0.005, model, gradients);
+    }
+    (model.valid(), losses)
+}
+
+#[test]
+fn steps_alone_learn() {
+    for config in [QConfig::w4a4(), QConfig::w3a3(), QConfig::w2a2()] {
+        let batch = Draws::new(0x5eed_0074).tensor([48, 2, 6, 6], -1.0, 1.0, &Device::flex());
+        // Twice too wide a grid has something to learn.
+        let config = QConfig { observer: ObserverKind::MinMax, overrides: Vec::new(), ..config };
+        let (model, target) = calibrated(&config, batch.clone());
+        let weight = |model: &QatModel| match &model.layers[0] {
+            QatLayer::Conv2d(conv) => conv.weight.val().into_data(),
+            _ => panic!("the first layer is a convolution"),
+        };
+        let before = weight(&model);
+        let (model, losses) = train(model, &batch, &target, 60);
+        let (first, last) = (losses[0], losses[losses.len() - 1]);
+        println!("loss {first} to {last}");
+        assert!(last < 0.8 * first, "loss {first} to {last}");
+        weight(&model).assert_eq(&before, true);
+        for (name, _, quantizer) in model.quantizers() {
+            assert_eq!(quantizer.learner(), RangeLearner::Lsq, "{name}");
+        }
+    }
+}
+
+#[test]
+fn least_squared_steps_are_better_than_the_largest_weight() {
+    let batch = Draws::new(0x5eed_0075).tensor([48, 2, 6, 6], -1.0, 1.0, &Device::flex());
+    let noise = |weight_scale, observer| {
+        let config = QConfig { weight_scale, observer, overrides: Vec::new(), ..QConfig::w4a4() };
+        let (model, target) = calibrated(&config, batch.clone());
+        let difference = model.forward::<4, 2>(batch.clone()) - target;
+        (difference.clone() * difference).mean().into_scalar::<f32>()
+    };
+    let (largest, least) = (noise(WeightScale::Max, ObserverKind::MinMax), noise(WeightScale::Mse, ObserverKind::Mse));
+    println!("mean squared error of the scores: {largest} with the largest, {least} with the least squared error");
+    assert!(least < 0.8 * largest, "{largest} and {least}");
+}
+
+/// The steps are part of the record, and the next step of training is the same.
+#[test]
+fn a_saved_model_goes_on_as_it_would_have() {
+    let batch = Draws::new(0x5eed_0076).tensor([16, 2, 6, 6], -1.0, 1.0, &Device::flex());
+    let (model, target) = calibrated(&QConfig::w3a3(), batch.clone());
+    let (model, _) = train(model, &batch, &target, 5);
+    let bytes = model.clone().into_record().into_bytes().unwrap();
+    let (fresh, _) = calibrated(&QConfig::w3a3(), batch.clone() * 0.5);
+    let loaded = fresh.load_record(burn::store::ModuleRecord::from_bytes(bytes).unwrap());
+    let next = |model: QatModel| train(model, &batch, &target, 3).1;
+    assert_eq!(next(loaded.clone()), next(model.clone()));
+    // What was observed is part of it too: calibrating the loaded model again gives the same ranges.
+    let ranges = |model: QatModel| -> Vec<(f32, f32)> {
+        model.calibrated().unwrap().quantizers().iter().map(|(_, _, quantizer)| quantizer.range()).collect()
+    };
+    assert_eq!(ranges(loaded), ranges(model));
+}
+
+#[test]
+fn weights_lie_on_their_learned_grid() {
+    let batch = Draws::new(0x5eed_0077).tensor([16, 2, 6, 6], -1.0, 1.0, &Device::flex());
+    let (model, _) = calibrated(&QConfig::w2a2(), batch);
+    let middle = model.steps().find(|(step, _)| step.name == "middle").unwrap().1;
+    let QatLayer::Conv2d(middle) = middle else { panic!("middle is a convolution") };
+    let steps: Vec<f32> = middle.folded_steps().unwrap().into_data().try_to_vec().unwrap();
+    assert_eq!(steps.len(), 6);
+    let weight: Vec<f32> = middle.weight.val().into_data().try_to_vec().unwrap();
+    let format = middle.quantizer.format();
+    assert_eq!((format.quant_min(), format.quant_max()), (-2, 1));
+    let used: std::collections::BTreeSet<i32> =
+        weight.chunks(54).zip(&steps).flat_map(|(row, step)| row.iter().map(|w| quantize(*w, *step, 0, format))).collect();
+    assert_eq!(used.into_iter().collect::<Vec<_>>(), [-2, -1, 0, 1]);
+}
