@@ -356,8 +356,9 @@ impl<'a> Quantization<'a> {
             let step = state.step();
             let epoch_ended = step > 0 && step.is_multiple_of(steps_per_epoch);
             if epoch_ended && state.evaluated {
-                let is_final = part.stage == schedule.stages.len() && part.weights && part.activations;
-                if is_final {
+                // A part that has only begun has been judged as the one before it.
+                let start = state.part().checked_sub(1).map_or(0, |before| parts[before].end);
+                if step > start && part.stage == schedule.stages.len() && part.weights && part.activations {
                     let epoch = step / steps_per_epoch;
                     selection.consider(&model.valid(), average.as_ref(), known.take(), epoch, step)?;
                     if selection.is_exhausted(epoch) {
@@ -480,7 +481,8 @@ impl Selection<'_> {
         epoch: usize,
         step: usize,
     ) -> Result<(), TrainError> {
-        if !self.task.schedule().select_best && step < self.last_step {
+        // Without a choice of epochs there is still one between the last model and its average.
+        if !self.task.schedule().select_best && (step < self.last_step || average.is_none()) {
             return Ok(());
         }
         let (of_model, of_average) = known.unwrap_or_default();

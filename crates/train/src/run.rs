@@ -281,6 +281,8 @@ impl RunDirectory {
     pub fn resume(path: impl Into<PathBuf>, manifest: &Manifest) -> Result<Self, TrainError> {
         let mut run = Self::open(path)?;
         run.manifest.must_equal(manifest, &run.path.join("run.toml"))?;
+        // Workers change no batch.
+        run.manifest.data.workers = manifest.data.workers;
         run._lock = Some(lock(&run.path)?);
         let checkpoints = run.checkpoints();
         fs::create_dir_all(&checkpoints).map_err(|source| TrainError::Io {

@@ -105,6 +105,11 @@ impl DataSource {
         &self.path
     }
 
+    /// Whether training and test images are the same: one array stands for either split.
+    pub fn is_one_split(&self) -> bool {
+        self.parts().iter().all(|part| matches!(&part.layout, Layout::Arrays { train, test } if train == test))
+    }
+
     /// Refuses a source whose training and test images are the same, as those of one array for both are: a model would be judged on
     /// what it has learned.
     ///
@@ -112,7 +117,7 @@ impl DataSource {
     ///
     /// [`DataError::SameSplits`].
     pub fn for_training(self) -> Result<Self, DataError> {
-        if self.parts().iter().all(|part| matches!(&part.layout, Layout::Arrays { train, test } if train == test)) {
+        if self.is_one_split() {
             return Err(DataError::SameSplits { path: self.path });
         }
         Ok(self)

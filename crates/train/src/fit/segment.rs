@@ -15,7 +15,7 @@ use crate::{
     checkpoint::{self, CheckpointInfo},
     classifier::{BatchResult, Classifier, StepOutput, Trainer},
     error::TrainError,
-    metrics::Row,
+    metrics::{Row, Source},
     random::with_seed,
     report::Recorder,
 };
@@ -130,8 +130,7 @@ struct Measured {
     epoch: usize,
     step: usize,
     result: BatchResult,
-    learning_rate: Option<f64>,
-    averaged: bool,
+    source: Source,
     images_per_second: f64,
 }
 
@@ -290,7 +289,8 @@ impl<M: Classifier> Walk<'_, M> {
         let images_per_second = images as f64 / self.read.elapsed().as_secs_f64();
         self.read = Instant::now();
         for (step, learning_rate, progress, result) in results {
-            let row = Measured { epoch, step, result, learning_rate: Some(learning_rate), averaged: false, images_per_second };
+            let source = Source::Step { learning_rate };
+            let row = Measured { epoch, step, result, source, images_per_second };
             self.push(row)?;
             let item = TrainingItem::new(result.into(), progress, Some(step), Some(learning_rate.into()));
             let event = LearnerEvent::ProcessedItem(item);
@@ -305,25 +305,27 @@ impl<M: Classifier> Walk<'_, M> {
         let start = LearnerEvent::StartSplit { epoch_number: epoch, total_items: loader.num_items() };
         self.components.interrupter.fail_on_error(self.components.event_processor.process_valid(start));
         let model = self.learner.model().valid();
-        let Some(of_model) = self.evaluate_model(&model, loader, false)? else { return Ok(false) };
+        let Some(of_model) = self.evaluate_model(&model, loader, Source::Model)? else { return Ok(false) };
         let average = self.shared.average.as_ref().map(|average| Trainer::new(average.model()));
         let of_average = match average {
-            Some(average) => match self.evaluate_model(&average, loader, true)? {
+            Some(average) => match self.evaluate_model(&average, loader, Source::Average)? {
                 None => return Ok(false),
                 some => some,
             },
             None => None,
         };
         // Rows are written once both are there: an interruption in between begins the evaluation anew.
-        for (evaluation, averaged) in [(Some(of_model), false), (of_average, true)] {
+        for (evaluation, source) in [(Some(of_model), Source::Model), (of_average, Source::Average)] {
             let Some((evaluation, images_per_second)) = evaluation.filter(|(evaluation, _)| evaluation.images > 0) else {
                 continue;
             };
             let result = BatchResult { loss: evaluation.loss, correct: evaluation.correct, images: evaluation.images };
             let step = self.shared.step;
-            self.push(Measured { epoch, step, result, learning_rate: None, averaged, images_per_second })?;
-            let place = if averaged { &mut self.shared.average_evaluation } else { &mut self.shared.evaluation };
-            *place = Some(evaluation);
+            self.push(Measured { epoch, step, result, source, images_per_second })?;
+            match source {
+                Source::Average => self.shared.average_evaluation = Some(evaluation),
+                _ => self.shared.evaluation = Some(evaluation),
+            }
         }
         self.shared.recorder.evaluated(epoch, self.shared.step, &model.model)?;
         let (interrupter, events) = (&self.components.interrupter, &mut self.components.event_processor);
@@ -337,7 +339,7 @@ impl<M: Classifier> Walk<'_, M> {
         &mut self,
         model: &Trainer<M>,
         loader: &ValidLoader<Trainer<M>>,
-        averaged: bool,
+        source: Source,
     ) -> Result<Option<(Evaluation, f64)>, TrainError> {
         let began = Instant::now();
         let epoch = self.shared.step / self.segment.steps_per_epoch;
@@ -352,7 +354,7 @@ impl<M: Classifier> Walk<'_, M> {
             let output = InferenceStep::step(model, batch);
             let result = output.read().map_err(|source| TrainError::Device { place: place(), source })?;
             sum.add(&result);
-            if !averaged {
+            if source == Source::Model {
                 let item = TrainingItem::new(result.into(), batches.progress(), None, None);
                 let event = LearnerEvent::ProcessedItem(item);
                 self.components.interrupter.fail_on_error(self.components.event_processor.process_valid(event));
@@ -374,9 +376,9 @@ impl<M: Classifier> Walk<'_, M> {
     }
 
     fn push(&mut self, row: Measured) -> Result<(), TrainError> {
-        let Measured { epoch, step, result, learning_rate, averaged, images_per_second } = row;
+        let Measured { epoch, step, result, source, images_per_second } = row;
         let (phase, loss, accuracy) = (self.segment.plan.phase, result.loss, result.accuracy());
-        let row = Row { phase, epoch, step, loss, accuracy, learning_rate, averaged, images_per_second };
+        let row = Row { phase, epoch, step, loss, accuracy, source, images_per_second };
         self.shared.recorder.push(&row)
     }
 
