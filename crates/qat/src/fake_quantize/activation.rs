@@ -30,6 +30,7 @@ use super::round::round_ste;
 use crate::clamp::Clamp;
 use crate::format::IntegerFormat;
 use crate::observer::{Observer, ObserverKind, scalar};
+use crate::ops::{After, Grid, Steps, fake_quantize};
 use crate::qparams::QParams;
 use crate::tensor::QuantTensor;
 
@@ -213,36 +214,51 @@ impl FakeQuantize {
 
     /// Passes `x` through, according to the mode.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> QuantTensor<D> {
-        match self.mode {
-            _ if self.source == RangeSource::Reader => QuantTensor::float(x),
-            Mode::Float | Mode::Weights => QuantTensor::float(x),
-            Mode::Observe if self.source == RangeSource::Known => QuantTensor::float(x),
-            Mode::Observe => {
-                self.observer.observe(x.clone());
-                QuantTensor::float(x)
-            }
-            Mode::Activations | Mode::Quantize => self.fake_quantize(x),
-        }
+        self.forward_clamped(x, Clamp::NONE)
     }
 
-    fn fake_quantize<const D: usize>(&self, x: Tensor<D>) -> QuantTensor<D> {
-        let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
-        let (mut scale, zero_point) = self.affine();
-        if let Some(reach) = &self.reach {
-            scale = self.learned_step(reach.val(), zero_point.clone(), &x);
-        }
-        let step = scale.clone().reshape([1; D]);
-        let codes = round_ste(x / step.clone());
-        let y = match (zero_point, self.sign, self.format.is_symmetric()) {
-            (Some(zero_point), ..) => {
-                let zero_point = zero_point.reshape([1; D]);
-                (codes + zero_point.clone()).clamp(quant_min, quant_max) - zero_point
-            }
-            (None, RangeSign::Any, _) => codes.clamp(quant_min, quant_max),
-            (None, RangeSign::NonNegative, true) => codes.clamp(0.0, quant_max),
-            (None, RangeSign::NonNegative, false) => codes.clamp(0.0, quant_max - quant_min),
+    /// Passes `clamp(x)` through, according to the mode.
+    pub fn forward_clamped<const D: usize>(&self, x: Tensor<D>, clamp: Clamp) -> QuantTensor<D> {
+        let elements = sample_elements(&x);
+        let op = |after: After, steps: Option<Steps>| match (after, steps) {
+            (After::Grid(grid), Some((scale, zero_point))) => (fake_quantize(x, scale, zero_point, None, grid), ()),
+            (After::Grid(Grid { clamp, .. }) | After::Clamp(clamp), _) => (clamp.apply(x), ()),
         };
-        QuantTensor { tensor: y * step, scale: Some(scale.detach()) }
+        self.forward_with(elements, clamp, op).0
+    }
+
+    /// Passes what `op` gives, with the clamp and the grid that it is told to end with, according to the mode; what `op` gives
+    /// besides is handed on. A sample of it has so many elements.
+    pub(crate) fn forward_with<const D: usize, R>(
+        &self,
+        elements: usize,
+        clamp: Clamp,
+        op: impl FnOnce(After, Option<Steps>) -> (Tensor<D>, R),
+    ) -> (QuantTensor<D>, R) {
+        if self.source != RangeSource::Reader && matches!(self.mode, Mode::Activations | Mode::Quantize) {
+            let (mut scale, zero_point) = self.affine();
+            if let Some(reach) = &self.reach {
+                scale = self.learned_step(reach.val(), zero_point.clone(), elements);
+            }
+            let grid = self.codes(zero_point.is_some()).after(clamp);
+            let (tensor, besides) = op(After::Grid(grid), Some((scale.clone(), zero_point)));
+            return (QuantTensor { tensor, scale: Some(scale.detach()) }, besides);
+        }
+        let (x, besides) = op(After::Clamp(clamp), None);
+        if self.mode == Mode::Observe && self.source == RangeSource::Calibration {
+            self.observer.observe(x.clone());
+        }
+        (QuantTensor::float(x), besides)
+    }
+
+    /// The codes relative to the zero point, where there is one, else relative to real 0.
+    fn codes(&self, has_zero_point: bool) -> Grid {
+        let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
+        match (has_zero_point, self.sign, self.format.is_symmetric()) {
+            (true, ..) | (false, RangeSign::Any, _) => Grid::new(quant_min, quant_max),
+            (false, RangeSign::NonNegative, true) => Grid::new(0.0, quant_max),
+            (false, RangeSign::NonNegative, false) => Grid::new(0.0, quant_max - quant_min),
+        }
     }
 
     /// Scale and zero point of the range, shape `[1]`; `None` for the zero point of a range that has it at 0 or at the lowest code.
@@ -265,10 +281,11 @@ impl FakeQuantize {
     }
 
     /// The learned step, whose reach has its gradient multiplied (Q71).
-    fn learned_step<const D: usize>(&self, reach: Tensor<1>, zero_point: Option<Tensor<1>>, x: &Tensor<D>) -> Tensor<1> {
+    fn learned_step(&self, reach: Tensor<1>, zero_point: Option<Tensor<1>>, elements: usize) -> Tensor<1> {
         let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
-        let elements = (x.shape().num_elements() / x.dims()[0].max(1)).max(1) as f32;
-        let constant = |value: f32| Tensor::full([1], value, &x.device());
+        let elements = elements.max(1) as f32;
+        let device = reach.device();
+        let constant = |value: f32| Tensor::full([1], value, &device);
         let highest = match (zero_point, self.sign, self.format.is_symmetric()) {
             (Some(zero_point), ..) => {
                 let zero_point = zero_point.detach();
@@ -344,6 +361,11 @@ impl FakeQuantize {
     pub fn sign(&self) -> RangeSign {
         self.sign
     }
+}
+
+/// Elements of a sample of a batch.
+pub(crate) fn sample_elements<const D: usize>(x: &Tensor<D>) -> usize {
+    x.dims()[1..].iter().product()
 }
 
 /// The same parameter with another value; whether it learns stays as it was.

@@ -16,6 +16,7 @@ use super::learner::WeightScale;
 use super::lsq::{gradient_factor, scale_gradient};
 use super::round::round_ste;
 use crate::format::{Granularity, IntegerFormat};
+use crate::ops::{Grid, fake_quantize};
 use crate::qparams::QParams;
 
 /// Candidates for a step, as parts of that of the largest weight.
@@ -174,7 +175,10 @@ pub fn weight_scale<const D: usize>(
 
 /// The weight on the grid of `scale`, a shape that broadcasts to the weight's (Q5).
 pub fn fake_quantize_weight<const D: usize>(weight: Tensor<D>, scale: Tensor<D>, format: IntegerFormat) -> Tensor<D> {
-    round_ste(weight / scale.clone()).clamp(format.quant_min() as f32, format.quant_max() as f32) * scale
+    let axis = (0..D).find(|axis| scale.dims()[*axis] != 1);
+    let steps: usize = scale.dims().iter().product();
+    let grid = Grid::new(format.quant_min() as f32, format.quant_max() as f32);
+    fake_quantize(weight, scale.reshape([steps]), None, axis, grid)
 }
 
 /// The bias on the grid of the accumulator, `scale = s_in · s_w[c]` of shape `[c_out]` (Q11).
