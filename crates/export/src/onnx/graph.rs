@@ -136,7 +136,7 @@ impl<'a> Writer<'a> {
         self.parameters(id);
         if !self.is_code_interface(id) {
             let (name, codes) = (self.tensor(id, "quantize"), self.codes(id));
-            self.quantize(id, &name, &self.input_name().to_owned(), &codes);
+            self.quantize(id, &name, self.input_name(), &codes);
         }
         if self.options.form == Form::Qdq && self.code_type(id) != CodeType::Int32 {
             self.real(id);

@@ -64,13 +64,13 @@ pub enum ImportError {
         /// The file.
         path: PathBuf,
         /// The operator's type, as in `Conv`.
-        operator: String,
+        operator: Box<str>,
         /// The node's name in the file, or its position.
-        node: String,
+        node: Box<str>,
         /// What could stand there.
-        expected: String,
+        expected: Box<str>,
         /// What does.
-        found: String,
+        found: Box<str>,
         /// What can be done about it.
         advice: &'static str,
     },

@@ -184,8 +184,14 @@ impl<'a> Importer<'a> {
                 Ok(()) => {}
                 Err(Failure::File(error)) => return Err(error),
                 Err(Failure::Refused(Refusal { expected, found, advice })) => {
-                    let (operator, node) = (view.operator().to_owned(), view.name());
-                    return Err(ImportError::Operator { path: self.file.path, operator, node, expected, found, advice });
+                    return Err(ImportError::Operator {
+                        path: self.file.path,
+                        operator: view.operator().into(),
+                        node: view.name().into(),
+                        expected: expected.into(),
+                        found: found.into(),
+                        advice,
+                    });
                 }
             }
         }

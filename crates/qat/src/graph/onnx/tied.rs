@@ -13,10 +13,10 @@ pub(super) fn untie(mut graph: Graph) -> Graph {
     // A layer may have one tensor in two roles, which come to differ.
     let mut owner_of: HashMap<String, (usize, usize)> = HashMap::new();
     let mut copies: HashMap<(String, (usize, usize)), String> = HashMap::new();
-    for index in 0..graph.nodes.len() {
+    for (index, layer) in owners.iter().enumerate() {
         let mut op = graph.nodes[index].op.clone();
         for (role, slot) in slots(&mut op).into_iter().enumerate() {
-            let owner = (owners[index], role);
+            let owner = (*layer, role);
             let Some(path) = graph.constants[slot.0].path.clone() else { continue };
             if *owner_of.entry(path.clone()).or_insert(owner) == owner {
                 continue;

@@ -25,9 +25,14 @@ impl Refusal {
         let path = path.to_owned();
         match self {
             Self::Interface { place, expected, found } => ImportError::Interface { path, place, expected, found },
-            Self::Operator { operator, node, expected, found, advice } => {
-                ImportError::Operator { path, operator, node, expected: expected.into(), found, advice }
-            }
+            Self::Operator { operator, node, expected, found, advice } => ImportError::Operator {
+                path,
+                operator: operator.into(),
+                node: node.into(),
+                expected: expected.into(),
+                found: found.into(),
+                advice,
+            },
         }
     }
 }
