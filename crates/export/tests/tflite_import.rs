@@ -124,8 +124,7 @@ fn the_pretrained_resnet8_is_what_litert_computes() {
 /// Labels, and the 10,000 test images of the JPEG set as `[height, width, channel]` of 0 to 255.
 fn jpegs() -> Option<(Vec<u8>, Vec<f32>)> {
     // Alphabetical, which is the order of labels.
-    const CLASSES: [&str; 10] =
-        ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+    const CLASSES: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
     let path = shared("datasets/cifar10/cifar10-jpeg.tar.gz")?;
     let mut archive = tar::Archive::new(GzDecoder::new(fs::File::open(path).unwrap()));
     let (mut labels, mut pixels) = (Vec::new(), Vec::new());

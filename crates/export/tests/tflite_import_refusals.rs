@@ -130,7 +130,8 @@ fn damaged(model: &mut Model, random: &mut Random) {
         2 => {
             let tensor = &mut subgraph.tensors[random.below(tensors)];
             let product: i32 = tensor.shape.iter().product();
-            tensor.shape = [vec![product], vec![1, product], vec![product, 1, 1], vec![1, 1, product, 1, 1]][random.below(4)].clone();
+            tensor.shape =
+                [vec![product], vec![1, product], vec![product, 1, 1], vec![1, 1, product, 1, 1]][random.below(4)].clone();
             tensor.shape_signature.clear();
         }
         3 => {

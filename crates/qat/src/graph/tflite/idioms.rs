@@ -179,7 +179,9 @@ impl Reader<'_> {
         let is_alone = self.only_operator(x) == Some(site.index) && self.graph.uses(activation.value) == 0;
         let node = &self.graph.nodes[index];
         let (weight, bias) = match node.op {
-            Op::Conv2d { weight, bias, .. } | Op::ConvTranspose2d { weight, bias, .. } if axes.last() == Some(&0) => (weight, bias),
+            Op::Conv2d { weight, bias, .. } | Op::ConvTranspose2d { weight, bias, .. } if axes.last() == Some(&0) => {
+                (weight, bias)
+            }
             Op::Linear { weight, bias } if axes.last() == Some(&(axes.len() - 1)) => (weight, bias),
             _ => return Ok(false),
         };

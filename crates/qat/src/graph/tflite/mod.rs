@@ -7,7 +7,7 @@
 //! from the operators: those that a file writes beside computed tensors are not asked, except the input's.
 //!
 //! Constants of half precision, and integer weights of dynamic-range files, become the real numbers that they stand for: the
-//! graph is a float model. A sum that reads a fixed batch of 1 and one of a batch of any size give the same graph. Not here: the
+//! graph is a float model. A file for a batch of 1 and one for a batch of any size give the same graph. Not here: the
 //! tables of the file (see `qat_formats`), full-integer files (see `read_tflite` of the export crate).
 
 mod activation;
