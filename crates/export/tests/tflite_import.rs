@@ -1,7 +1,8 @@
-//! Float TFLite files imported: equal to LiteRT before quantization, to the integers' runtime after it, and themselves again when
-//! exported.
+//! Float TFLite files imported: equal to LiteRT before quantization, to the integers' runtime after it, and themselves again
+//! when exported.
 //!
-//! The pretrained ResNet-8 needs the shared folder, named by `QAT_SHARED`; a comparison needs LiteRT's Python besides (see `peers`).
+//! The pretrained ResNet-8 needs the shared folder, named by `QAT_SHARED`; a comparison needs LiteRT's Python besides (see
+//! `peers`).
 
 mod peers;
 
@@ -243,7 +244,8 @@ fn weights_of_a_dynamic_range_file_are_the_numbers_that_their_codes_stand_for() 
         |name: &str| QatModel::from_imported(import_tflite(&data(name)).unwrap(), &QConfig::int8(), &Device::flex()).unwrap();
     let (hybrid, float) = (model("mnist_hybrid.tflite"), model("mnist.tflite"));
     let ours = forward(&hybrid, &x.reals(), 4);
-    // The runtime has activations of 8 bits before these layers, the graph real numbers: the scores differ by less than a step of such.
+    // The runtime has activations of 8 bits before these layers, the graph real numbers: the scores differ by less than a step
+    // of such.
     let largest = ours.iter().fold(0.0f32, |largest, score| largest.max(score.abs()));
     near("mnist_hybrid", &ours, &y.reals(), largest / 128.0);
     near("mnist_hybrid and mnist", &ours, &forward(&float, &x.reals(), 4), largest / 128.0);
