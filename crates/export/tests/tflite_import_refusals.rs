@@ -214,7 +214,8 @@ fn damaged_files_are_refused_or_models_that_run() {
     }
 }
 
-/// Runs the model that a graph is on a batch of zeros, where it is of a modest size; its shapes have to be those that the graph tells.
+/// Runs the model that a graph is on a batch of zeros, where it is of a modest size; its shapes have to be those that the
+/// graph tells.
 fn runs(graph: Graph) -> bool {
     let elements = |shape: Vec<usize>| shape.iter().product::<usize>();
     if graph.values.iter().any(|value| elements(value.sample_shape()) > 1 << 16) {

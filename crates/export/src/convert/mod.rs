@@ -7,6 +7,7 @@
 //! by a clamp behind it where it has none (Q70). What the target's rules lack is expressed by what they have (see `lower`). The result is
 //! validated, which includes the proof that no accumulator overflows.
 
+mod cut;
 mod error;
 mod weights;
 
@@ -61,6 +62,7 @@ pub(crate) fn attempt(model: &QatModel, target: Target) -> (IntegerModel, Vec<Co
     let output = ids[model.topology().output.0].unwrap_or(runtime::ValueId(0));
     let mut integers = IntegerModel { rules, values, nodes, input: runtime::ValueId(0), output };
     if obstacles.is_empty() {
+        integers = cut::join(integers);
         match rewritten(&integers, rules) {
             Ok(lowered) => integers = lowered,
             Err(error) => obstacles.push(error.into()),

@@ -81,8 +81,8 @@ impl Order {
         moving(self) == moving(target)
     }
 
-    /// The order of a sample `to` that is this one, `from`, with axes of size 1 come or gone, in the same tensor: that of an image
-    /// or the sample's own where they fit. `None` if other axes differ.
+    /// The order of a sample `to` that is this one, `from`, with axes of size 1 come or gone, in the same tensor: that of an
+    /// image or the sample's own where they fit. `None` if other axes differ.
     pub fn beside_units(&self, from: &[usize], to: &[usize]) -> Option<Self> {
         let sized = |sizes: &[usize]| (0..sizes.len()).filter(|&axis| sizes[axis] != 1).collect::<Vec<_>>();
         let (before, after) = (sized(from), sized(to));

@@ -147,7 +147,8 @@ impl Reader<'_> {
         }
     }
 
-    /// A constant of the graph: the numbers with their axes in the order `permutation`, under `shape`. One with a path is a parameter.
+    /// A constant of the graph: the numbers with their axes in the order `permutation`, under `shape`. One with a path is a
+    /// parameter.
     pub(super) fn parameter(
         &mut self,
         site: &Site,

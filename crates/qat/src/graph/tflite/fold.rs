@@ -1,7 +1,7 @@
 //! What is computed from constants and shapes alone, before the model runs.
 //!
-//! A batch of any size counts as 1 in the shape of an activation: a list that a reshape is told says 1 for the batch then, as a file
-//! for a batch of 1 has it.
+//! A batch of any size counts as 1 in the shape of an activation: a list that a reshape is told says 1 for the batch then, as
+//! a file for a batch of 1 has it.
 
 use qat_formats::tflite::order::transpose;
 use qat_formats::tflite::{BuiltinOperator, BuiltinOptions, TensorType};

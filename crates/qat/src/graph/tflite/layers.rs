@@ -32,8 +32,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Constants of a layer, and its name. One that is applied again, with the same tensors and options, is the same layer; otherwise
-    /// each has constants of its own, also where the converter has stored equal numbers once.
+    /// Constants of a layer, and its name. One that is applied again, with the same tensors and options, is the same layer;
+    /// otherwise each has constants of its own, also where the converter has stored equal numbers once.
     fn layer(
         &mut self,
         site: &Site,
@@ -223,8 +223,8 @@ impl Reader<'_> {
         self.define(site, site.output()?, Activation { value, order, has_batch: x.has_batch })
     }
 
-    /// A layer that reads a flattened image: the columns of the file's weight are in the order `[h, w, c]`, the rows of the graph's in
-    /// that of `[c, h, w]`.
+    /// A layer that reads a flattened image: the columns of the file's weight are in the order `[h, w, c]`, the rows of the
+    /// graph's in that of `[c, h, w]`.
     fn linear_on_image(
         &mut self,
         site: &Site,

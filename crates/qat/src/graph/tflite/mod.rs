@@ -1,14 +1,14 @@
 //! The door for float TFLite files, as Keras and TensorFlow converters write them.
 //!
-//! A file computes images as `[batch, H, W, C]`, a graph as `[batch, C, H, W]`. The model takes and gives what the file takes and
-//! gives: an image that comes in is turned by the first node, one that goes out by the last. In between a value stays in the order
-//! in which it came to be, each operator is told of axes in that order ([`Order`]), and numbers move only where an
-//! operation needs another order; a linear layer on a flattened image has its weight's rows in the graph's order. Shapes follow
-//! from the operators: those that a file writes beside computed tensors are not asked, except the input's.
+//! A file computes images as `[batch, H, W, C]`, a graph as `[batch, C, H, W]`. The model takes and gives what the file takes
+//! and gives: an image that comes in is turned by the first node, one that goes out by the last. In between a value stays in
+//! the order in which it came to be, each operator is told of axes in that order ([`Order`]), and numbers move only where an
+//! operation needs another order; a linear layer on a flattened image has its weight's rows in the graph's order. Shapes
+//! follow from the operators: those that a file writes beside computed tensors are not asked, except the input's.
 //!
 //! Constants of half precision, and integer weights of dynamic-range files, become the real numbers that they stand for: the
-//! graph is a float model. A sum that reads a fixed batch of 1 and one of a batch of any size give the same graph. Not here: the
-//! tables of the file (see `qat_formats`), full-integer files (see `read_tflite` of the export crate).
+//! graph is a float model. A file for a batch of 1 and one for a batch of any size give the same graph. Not here: the tables
+//! of the file (see `qat_formats`), full-integer files (see `read_tflite` of the export crate).
 
 mod activation;
 mod constants;
@@ -52,12 +52,11 @@ const OUTPUT: &str = "output.nhwc";
 
 /// The graph of the float model in the TFLite file `path`.
 ///
-/// An input `[batch, H, W, C]` stays that, whether the batch is 1 or any; it has to be the file's only input, and there has to be one
-/// output.
+/// An input `[batch, H, W, C]` stays that, whether the batch is 1 or any; it has to be the file's only input, and there has to
+/// be one output.
 ///
-/// # Errors
-/// [`ImportError`] for a file that cannot be read, is damaged, has an operator that graphs have not, or is no float model. The message
-/// names the file, the operator and its index.
+/// # Errors [`ImportError`] for a file that cannot be read, is damaged, has an operator that graphs have not, or is no float
+/// model. The message names the file, the operator and its index.
 pub fn import_tflite(path: &Path) -> Result<Graph, ImportError> {
     let bytes = std::fs::read(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
     let file = tflite::read(&bytes).map_err(|source| ImportError::Tflite { path: path.to_owned(), source })?;
@@ -133,8 +132,8 @@ struct Activation {
     value: ValueId,
     /// For each axis of the tensor, the batch not counted, the axis of the value's sample that it is.
     order: Order,
-    /// The tensor's first axis is the batch. A tensor without one, as a reshape that joins the batch and another axis gives it, is
-    /// all sample: the file is written for a batch of 1, or for any.
+    /// The tensor's first axis is the batch. A tensor without one, as a reshape that joins the batch and another axis gives
+    /// it, is all sample: the file is written for a batch of 1, or for any.
     has_batch: bool,
 }
 
@@ -413,7 +412,8 @@ impl<'f> Reader<'f> {
         let sample = self.sample(value);
         let target: Vec<usize> = permutation.iter().map(|&axis| sample[axis]).collect();
         let moving = permutation.iter().filter(|&&axis| sample[axis] != 1);
-        // Where no axis passes another, the numbers stay where they are; at the edges a transpose says which order the caller has.
+        // Where no axis passes another, the numbers stay where they are; at the edges a transpose says which order the caller
+        // has.
         let is_edge = value == self.graph.input || name == OUTPUT;
         let is_transpose = is_edge || !moving.is_sorted();
         let op = match is_transpose {

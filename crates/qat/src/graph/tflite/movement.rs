@@ -204,8 +204,8 @@ impl Reader<'_> {
         Ok(Activation { value, order, has_batch })
     }
 
-    /// The order of a tensor that has the sizes `target` and, but for axes of size 1, the axes of `x` as they stand in the graph: that
-    /// of an image where it fits.
+    /// The order of a tensor that has the sizes `target` and, but for axes of size 1, the axes of `x` as they stand in the
+    /// graph: that of an image where it fits.
     fn order_beside_units(&self, x: &Activation, before: &[usize], target: &[usize]) -> Option<Order> {
         // Which of the file's axes with a size stand one after another in the graph.
         let standing = |order: &Order, sizes: &[usize]| -> Vec<usize> {

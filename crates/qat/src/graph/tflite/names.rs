@@ -17,8 +17,8 @@ const OPERATIONS: [&str; 9] = [
     "BiasAdd",
 ];
 
-/// The layer that a tensor's name speaks of, as in `model/conv2d` of `model/conv2d/Conv2D;model/conv2d/BiasAdd`; `None` if it names
-/// none.
+/// The layer that a tensor's name speaks of, as in `model/conv2d` of `model/conv2d/Conv2D;model/conv2d/BiasAdd`; `None` if it
+/// names none.
 fn layer_of(name: &str) -> Option<&str> {
     name.split(';').find_map(|part| {
         let (layer, operation) = part.rsplit_once('/')?;
