@@ -95,6 +95,16 @@ pub enum TrainError {
         /// What the dataset has.
         found: String,
     },
+    /// Nothing can be learned about ranges from images that are all one color.
+    #[error("calibration, {dataset}: expected images that differ within, found all {images} of the one color {color:?}")]
+    ConstantImages {
+        /// Name of the dataset.
+        dataset: String,
+        /// How many images there are.
+        images: usize,
+        /// The byte of each channel.
+        color: Vec<u8>,
+    },
     /// The loss, or a parameter, is NaN or infinite.
     #[error(
         "training, {phase} epoch {epoch} step {step}: expected finite numbers, found loss {loss}{}",
@@ -197,6 +207,7 @@ impl TrainError {
             Self::RunExists { .. } => Some("choose another --out, or continue the run with --resume"),
             Self::NoRun { .. } => Some("leave out --resume to begin a new run"),
             Self::Changed { .. } => Some("give the settings of run.toml, or choose another --out"),
+            Self::ConstantImages { .. } => Some("calibrate on images such as the model will meet, a few hundred of all classes"),
             Self::NonFinite { .. } | Self::Exploding { .. } => {
                 Some("lower the learning rate or set gradient_clip; the last checkpoint is from before this step")
             }

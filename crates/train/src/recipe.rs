@@ -583,8 +583,11 @@ pub fn quantize_reals(model: QatModel, samples: &[f32], device: &Device) -> Resu
 /// `model` after it has observed `images`, as `normalize` has it see them, calibrated.
 ///
 /// # Errors
-/// [`TrainError::Graph`] for a range that is not finite.
+/// [`TrainError::Graph`] for a range that is not finite, [`TrainError::ConstantImages`].
 pub fn observe(model: QatModel, images: Arc<ImageSet>, normalize: &Normalize, device: &Device) -> Result<QatModel, TrainError> {
+    if let Some(color) = images.color() {
+        return Err(TrainError::ConstantImages { dataset: images.name.clone(), images: images.len(), color });
+    }
     let model = model.with_mode(Mode::Observe);
     let loader = ImageLoader::new(
         images,

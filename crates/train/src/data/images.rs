@@ -91,6 +91,14 @@ impl ImageSet {
         }
     }
 
+    /// The byte of each channel, if that is all there is to see in all images; `None` as well when there is no image.
+    pub fn color(&self) -> Option<Vec<u8>> {
+        let plane = self.shape[1] * self.shape[2];
+        let color: Vec<u8> = self.images.chunks_exact(plane.max(1)).take(self.shape[0]).map(|plane| plane[0]).collect();
+        let mut planes = self.images.chunks_exact(plane.max(1)).zip(color.iter().cycle());
+        (!self.is_empty() && planes.all(|(plane, byte)| plane.iter().all(|pixel| pixel == byte))).then_some(color)
+    }
+
     /// Every image as a model sees it that was trained on `byte / 255`, `[N, C, H, W]`.
     pub fn to_f32(&self) -> Vec<f32> {
         self.normalized(&Normalize::unit())
@@ -148,6 +156,19 @@ mod tests {
         for limit in 0..=4 {
             assert_eq!(set().first(limit), set().truncated(limit));
         }
+    }
+
+    #[test]
+    fn one_color_is_told_from_anything_else() {
+        let of = |images: &[u8], shape: [usize; 3]| {
+            let labels = vec![0; images.len() / shape.iter().product::<usize>()];
+            ImageSet { shape, images: images.to_vec(), labels, ..set() }.color()
+        };
+        assert_eq!(of(&[7, 7, 7, 7], [1, 1, 2]), Some(vec![7]));
+        assert_eq!(of(&[7, 7, 9, 9, 7, 7, 9, 9], [2, 1, 2]), Some(vec![7, 9]));
+        assert_eq!(of(&[7, 7, 9, 9, 7, 7, 9, 8], [2, 1, 2]), None);
+        assert_eq!(of(&[7, 7, 8, 8], [1, 1, 2]), None, "images that differ from each other");
+        assert_eq!(of(&[], [1, 1, 2]), None);
     }
 
     #[test]

@@ -3,14 +3,16 @@
 use crate::support::{SEED, bits, data, manifest, plan, train};
 use burn::{tensor::Device, train::Interrupter};
 use qat_train::{
-    FitPlan, FitState, Phase, ProgressStyle, RunDirectory, TrainError, fit, load_model, save_model,
+    FitPlan, FitState, Phase, ProgressStyle, RunDirectory, TrainError,
+    data::{ImageSet, Normalize, class_numbers},
+    fit, load_model, recipe, save_model,
     zoo::{ZooModel, ZooNet},
 };
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 const MODEL: ZooModel = ZooModel::Mlp;
 
@@ -219,4 +221,25 @@ fn a_model_file_round_trips_and_a_damaged_one_never_panics() {
         fs::write(&path, bad).unwrap();
         let _ = load_model(&path, net(ZooModel::LeNet));
     }
+}
+
+#[test]
+fn calibration_on_one_color_is_refused_and_settings_that_do_not_suit_the_images_too() {
+    let config = qat::Scheme::default().config();
+    let prepare = || recipe::prepare(&net(MODEL), [1, 28, 28], &config).unwrap();
+    let color = |shades: &[u8]| {
+        let images = shades.iter().flat_map(|&shade| vec![shade; 784]).collect();
+        let (name, labels) = ("shades".to_owned(), vec![0; shades.len()]);
+        Arc::new(ImageSet { name, shape: [1, 28, 28], classes: 10, class_names: class_numbers(10), images, labels })
+    };
+    let observe = |images, normalize: Normalize| recipe::observe(prepare(), images, &normalize, &Device::flex());
+    for shade in [0, 128, 255] {
+        let error = observe(color(&[shade; 3]), Normalize::unit()).unwrap_err();
+        let text = format!("calibration, shades: expected images that differ within, found all 3 of the one color [{shade}]");
+        assert_eq!(error.to_string(), text);
+        assert!(error.hint().is_some());
+    }
+    assert!(observe(color(&[0, 255]), Normalize::unit()).is_ok());
+    let error = observe(color(&[0, 255]), Normalize::imagenet()).unwrap_err();
+    assert!(error.to_string().contains("normalize, shades: expected a mean and a std for each of 1 channels"), "{error}");
 }
