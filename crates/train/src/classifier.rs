@@ -83,7 +83,7 @@ impl Classifier for QatModel {
 }
 
 /// The value that a softmax at the end reads; the output where there is none.
-fn before_softmax(model: &QatModel) -> qat::graph::ValueId {
+pub(crate) fn before_softmax(model: &QatModel) -> qat::graph::ValueId {
     let topology = model.topology();
     let mut value = topology.output;
     while let Some((step, layer)) = model.steps().find(|(step, _)| step.output == value) {
