@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use qat::{DeviceName, ObserverKind, Preset, Scheme};
 use qat_export::{Format, Target};
 use qat_runtime::Contract;
+use qat_train::data::{Normalize, NormalizeError};
 use qat_train::zoo::ZooModel;
 use qat_train::{ProgressStyle, TrainError};
 
@@ -33,9 +34,12 @@ pub struct Global {
         long,
         global = true,
         value_name = "DEVICE",
-        help = "Where to compute: flex, ndarray, wgpu[:N] or cuda[:N] [default: flex]"
+        help = "Where to compute: flex, ndarray, wgpu[:N], cuda[:N] or remote:ws://HOST:PORT[#N] [default: flex]"
     )]
     pub device: Option<DeviceName>,
+    /// Devices that share each batch of training with --device, as it takes them
+    #[arg(long, global = true, value_name = "DEVICES", value_delimiter = ',')]
+    pub more_devices: Vec<DeviceName>,
     /// Tell nothing on standard error but errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -70,6 +74,10 @@ impl Global {
 pub enum Command {
     /// Train in float, calibrate, train quantized, convert to integers
     Train(Train),
+    /// Quantize a float model by calibration alone
+    Quantize(Quantize),
+    /// Train a float model from elsewhere with fake quantization
+    Finetune(Finetune),
     /// Measure the accuracy of a model
     Eval(Eval),
     /// Run a model on an array
@@ -80,6 +88,8 @@ pub enum Command {
     Check(Check),
     /// Show layers, ranges, sizes and noise
     Inspect(Inspect),
+    /// Let other machines compute on a device of this one; needs a build with the feature remote
+    Serve(Serve),
     /// Find, check and download datasets
     #[command(arg_required_else_help = false)]
     Data {
@@ -94,8 +104,8 @@ pub enum Command {
 pub struct Train {
     /// mnist, fashion-mnist, cifar10, or a path of any form that `qat data list` shows; A+B joins two
     pub data: String,
-    /// Network: mlp, lenet, resnet8, ds-cnn, lstm or gru
-    #[arg(long, value_name = "ZOO")]
+    /// Network.
+    #[arg(long, value_name = "ZOO", help = NETWORK_HELP)]
     pub model: Option<ZooModel>,
     /// Settings, as a run's run.toml has them; arguments win over it
     #[arg(long, value_name = "RUN.toml")]
@@ -129,6 +139,99 @@ pub struct Train {
     pub out: PathBuf,
 }
 
+/// `qat quantize`.
+#[derive(Debug, Args)]
+pub struct Quantize {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Data to find ranges with, its training split; an X.npy needs no labels
+    #[arg(long, value_name = "DATA")]
+    pub calib: String,
+    /// Images to find ranges with [default: 512]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub samples: Option<NonZeroUsize>,
+    /// Only the first N images of the test split, which the results are measured on
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub limit: Option<NonZeroUsize>,
+    /// How the model is quantized.
+    #[command(flatten)]
+    pub scheme: SchemeArgs,
+    /// Runtime the integers are for.
+    #[arg(long, value_name = "T", value_parser = target, help = NATURAL_TARGET_HELP)]
+    pub target: Option<Target>,
+    /// What the model sees of a pixel.
+    #[command(flatten)]
+    pub units: UnitsArgs,
+    /// Run directory
+    #[arg(long, value_name = "RUN")]
+    pub out: PathBuf,
+}
+
+/// `qat finetune`.
+#[derive(Debug, Args)]
+pub struct Finetune {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// mnist, fashion-mnist, cifar10, or a path of any form that `qat data list` shows; A+B joins two
+    #[arg(long, value_name = "DATA")]
+    pub data: String,
+    /// Settings, as a run's run.toml has them; arguments win over it
+    #[arg(long, value_name = "RUN.toml")]
+    pub config: Option<PathBuf>,
+    /// Epochs with fake quantization; 0 stops after calibration [default: by the scheme's bits]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub epochs: Option<usize>,
+    /// Epochs of float training before [default: 0]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub float_epochs: Option<usize>,
+    /// Highest learning rate with fake quantization [default: by the scheme's bits]
+    #[arg(long, value_name = "F", value_parser = rate)]
+    pub lr: Option<f64>,
+    /// Float model to learn from [default: the model itself, as it comes]
+    #[arg(long, value_name = "MODEL")]
+    pub teacher: Option<PathBuf>,
+    /// Network of the teacher's weights [default: that of --model]
+    #[arg(long, value_name = "ZOO", requires = "teacher")]
+    pub teacher_model: Option<ZooModel>,
+    /// Images to find the first ranges with [default: 1024]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub samples: Option<NonZeroUsize>,
+    /// How the model is quantized.
+    #[command(flatten)]
+    pub scheme: SchemeArgs,
+    /// Runtime the integers are for.
+    #[arg(long, value_name = "T", value_parser = target, help = NATURAL_TARGET_HELP)]
+    pub target: Option<Target>,
+    /// What the model sees of a pixel.
+    #[command(flatten)]
+    pub units: UnitsArgs,
+    /// Seed of the order of images and of random numbers [default: 1]
+    #[arg(long, value_name = "N", value_parser = seed)]
+    pub seed: Option<u64>,
+    /// Images in a step [default: 64]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub batch_size: Option<NonZeroUsize>,
+    /// Only the first N images of each split
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub limit: Option<NonZeroUsize>,
+    /// Continue the run in RUN from its last checkpoint, with its settings
+    #[arg(long)]
+    pub resume: bool,
+    /// Run directory
+    #[arg(long, value_name = "RUN")]
+    pub out: PathBuf,
+}
+
+/// `qat serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where to listen; everybody who can connect there can compute here
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
+    pub listen: std::net::SocketAddr,
+}
+
 /// `qat eval`.
 #[derive(Debug, Args)]
 pub struct Eval {
@@ -144,6 +247,9 @@ pub struct Eval {
     /// Integer arithmetic: fp32-rne or gemmlowp [default: the model's own]
     #[arg(long, value_name = "CONTRACT", value_parser = contract)]
     pub contract: Option<Contract>,
+    /// What the model sees of a pixel.
+    #[command(flatten)]
+    pub units: UnitsArgs,
     /// Only the first N images
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub limit: Option<NonZeroUsize>,
@@ -180,7 +286,7 @@ pub struct Export {
     pub model: ModelArgs,
     /// File format.
     #[arg(long, value_name = "FORMAT", value_parser = format, help = FORMAT_HELP)]
-    pub format: Format,
+    pub format: FormatArg,
     /// Runtime the file is for.
     #[arg(long, value_name = "T", value_parser = target, help = TARGET_HELP)]
     pub target: Option<Target>,
@@ -204,7 +310,23 @@ pub struct Check {
 }
 
 /// `--format` in the help.
-const FORMAT_HELP: &str = "File format: onnx, onnx-qop, tflite, safetensors, burnpack, encodings, c or rust";
+const FORMAT_HELP: &str = "File format: onnx, onnx-qop, tflite, safetensors, burnpack, encodings, c or rust; \
+     float-safetensors is a run's float weights as PyTorch names them";
+
+/// `--model` in the help.
+const NETWORK_HELP: &str = "Network: mlp, lenet, resnet8, resnet20, ds-cnn, lstm or gru";
+
+/// `--target` of `quantize` and `finetune` in the help.
+const NATURAL_TARGET_HELP: &str = "Runtime the integers are for: onnx, tflite, tflm or rust [default: the scheme's own]";
+
+/// What `export` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormatArg {
+    /// The integers in a format.
+    Integers(Format),
+    /// The float weights, under the keys that they came with.
+    FloatWeights,
+}
 
 /// `--target` of `export` in the help.
 const TARGET_HELP: &str = "Runtime the file is for: onnx, tflite, tflm or rust [default: the format's own]";
@@ -212,12 +334,18 @@ const TARGET_HELP: &str = "Runtime the file is for: onnx, tflite, tflm or rust [
 /// `qat inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// Run directory
-    #[arg(value_name = "RUN")]
-    pub run: PathBuf,
-    /// Measure noise and sensitivity on this dataset's test split
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Measure noise and sensitivity on this dataset's test split; a model without ranges gets them from its training split
     #[arg(long, value_name = "DATA")]
     pub data: Option<String>,
+    /// Scheme that a float model is to be quantized by [default: that of the run, or int8]
+    #[arg(long, value_name = "S", value_parser = scheme)]
+    pub scheme: Option<SchemeArg>,
+    /// What the model sees of a pixel.
+    #[command(flatten)]
+    pub units: UnitsArgs,
     /// Images for --data [default: 256]
     #[arg(long, value_name = "N", value_parser = at_least_one, requires = "data")]
     pub limit: Option<NonZeroUsize>,
@@ -310,14 +438,58 @@ impl SchemeArgs {
 }
 
 /// Which model.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct ModelArgs {
-    /// Run directory, integer .safetensors or .tflite, or float .bpk together with --model
+    /// Run directory, .onnx or .tflite; weights as .pt, .pth, .th, .safetensors, .bpk or .mpk together with --model
     #[arg(value_name = "MODEL")]
     pub path: PathBuf,
-    /// Network of a .bpk file: mlp, lenet, resnet8, ds-cnn, lstm or gru
-    #[arg(long = "model", value_name = "ZOO")]
+    /// Network that weights belong to.
+    #[arg(long = "model", value_name = "ZOO", help = NETWORK_HELP)]
     pub zoo: Option<ZooModel>,
+    /// Give tensors of weights the network's names; may be repeated, the rules follow one another
+    #[arg(long, value_name = "REGEX=NAME")]
+    pub rename: Vec<String>,
+}
+
+/// What a model sees of a pixel.
+#[derive(Clone, Debug, Default, Args)]
+pub struct UnitsArgs {
+    /// What the model sees of a pixel: unit (0 to 1), raw (0 to 255), signed (-1 to 1), imagenet, or MEAN,.../STD,... of bytes over 255
+    #[arg(long, value_name = "UNITS", value_parser = units)]
+    pub input: Option<Normalize>,
+    /// Mean of each channel, of bytes over 255, with commas between them
+    #[arg(long, value_name = "M", value_parser = numbers, requires = "std", conflicts_with = "input", allow_hyphen_values = true)]
+    pub mean: Option<Numbers>,
+    /// Standard deviation of each channel
+    #[arg(long, value_name = "S", value_parser = numbers, requires = "mean")]
+    pub std: Option<Numbers>,
+}
+
+/// A list of numbers.
+#[derive(Clone, Debug)]
+pub struct Numbers(Vec<f32>);
+
+impl UnitsArgs {
+    /// What was said; `None` for nothing.
+    ///
+    /// # Errors
+    /// Means and standard deviations that are none.
+    pub fn given(&self) -> Result<Option<Normalize>, CliError> {
+        match (&self.input, &self.mean, &self.std) {
+            (Some(units), _, _) => Ok(Some(units.clone())),
+            (None, Some(Numbers(mean)), Some(Numbers(std))) => {
+                let wrong = |error: NormalizeError| CliError::Usage {
+                    what: "invalid value",
+                    place: "--mean and --std".into(),
+                    expected: "as many finite means as deviations above 0".into(),
+                    found: error.to_string().split_once("found ").map_or_else(String::new, |(_, found)| found.to_owned()),
+                    hint: None,
+                };
+                Ok(Some(Normalize::new(mean.clone(), std.clone()).map_err(wrong)?))
+            }
+            _ => Ok(None),
+        }
+    }
 }
 
 /// How a model computes.
@@ -366,8 +538,25 @@ fn contract(text: &str) -> Result<Contract, Domain> {
     named(&Contract::NAMES, text).ok_or(Domain("fp32-rne or gemmlowp"))
 }
 
-fn format(text: &str) -> Result<Format, Domain> {
-    named(&Format::NAMES, text).ok_or(Domain("onnx, onnx-qop, tflite, safetensors, burnpack, encodings, c or rust"))
+fn format(text: &str) -> Result<FormatArg, Domain> {
+    if text == "float-safetensors" {
+        return Ok(FormatArg::FloatWeights);
+    }
+    let format = named(&Format::NAMES, text).map(FormatArg::Integers);
+    format.ok_or(Domain("onnx, onnx-qop, tflite, safetensors, burnpack, encodings, c, rust or float-safetensors"))
+}
+
+fn units(text: &str) -> Result<Normalize, Domain> {
+    text.parse().map_err(|_| Domain("unit, raw, signed, imagenet or MEAN,.../STD,... with a finite mean and a std above 0"))
+}
+
+fn numbers(text: &str) -> Result<Numbers, Domain> {
+    let numbers: Option<Vec<f32>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+    numbers.map(Numbers).ok_or(Domain("numbers with commas between them"))
+}
+
+fn rate(text: &str) -> Result<f64, Domain> {
+    text.parse().ok().filter(|rate| *rate > 0.0 && *rate <= 1.0).ok_or(Domain("a number in (0, 1]"))
 }
 
 fn target(text: &str) -> Result<Target, Domain> {

@@ -7,11 +7,13 @@ use std::path::Path;
 
 use qat::Scheme;
 use qat_train::data::DataConfig;
+use qat_train::zoo::ZooModel;
 use qat_train::{Manifest, Schedule, TrainError};
 use serde::Deserialize;
 
-use crate::args::{Global, Train};
+use crate::args::{Finetune, Global, Quantize, Train};
 use crate::error::CliError;
+use crate::float_file::FloatFile;
 
 /// Images in a step where nothing else is said.
 const BATCH_SIZE: usize = 64;
@@ -29,12 +31,17 @@ struct Partial {
     #[serde(rename = "version")]
     _version: Option<String>,
     model: Option<String>,
+    /// The command line says which model a run is about.
+    #[serde(rename = "pretrained")]
+    _pretrained: Option<toml::Table>,
+    target: Option<String>,
     /// The command line always says which.
     #[serde(rename = "dataset")]
     _dataset: Option<String>,
     limit: Option<usize>,
     scheme: Option<Scheme>,
     device: Option<String>,
+    more_devices: Option<Vec<String>>,
     seed: Option<u64>,
     batch_size: Option<usize>,
     data: Option<DataConfig>,
@@ -62,19 +69,21 @@ pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> R
                 place: "command line".into(),
                 expected: "--model ZOO".into(),
                 found: "none".into(),
-                hint: Some(
-                    "name a network with --model mlp, lenet, resnet8, ds-cnn, lstm or gru, or a file with --config".into(),
-                ),
+                hint: Some(format!("name a network with --model {}, or a file with --config", ZooModel::LIST)),
             });
         }
     };
     let of_run = || file.scheme.or_else(|| earlier.map(|earlier| earlier.scheme.clone())).unwrap_or_default();
     let scheme = train.scheme.over(of_run)?;
-    if let Some(device) = &file.device
-        && device.parse::<qat::DeviceName>().is_err()
-    {
-        return Err(malformed("a known device", format!("device = {device:?}")).into());
+    for device in file.device.iter().chain(file.more_devices.iter().flatten()) {
+        if device.parse::<qat::DeviceName>().is_err() {
+            return Err(malformed("a known device", format!("device {device:?}")).into());
+        }
     }
+    let more_devices = match global.more_devices.as_slice() {
+        [] => file.more_devices.or(earlier.map(|earlier| earlier.more_devices.clone())).unwrap_or_default(),
+        names => names.iter().map(ToString::to_string).collect(),
+    };
     let device = global.device.map(|device| device.to_string()).or(file.device).or(earlier.map(|earlier| earlier.device.clone()));
 
     let mut schedule = earlier.map_or_else(Schedule::default, |earlier| earlier.schedule.clone());
@@ -90,8 +99,78 @@ pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> R
         train.batch_size.map(Into::into).or(file.batch_size).or(earlier.map(|earlier| earlier.batch_size)).unwrap_or(BATCH_SIZE);
     let mut manifest =
         Manifest::new(model.name(), &train.data, scheme, device.as_deref().unwrap_or("flex"), seed, batch_size, schedule);
-    manifest.data = file.data.or(earlier.map(|earlier| earlier.data.clone())).unwrap_or_default();
+    manifest.target = file.target.or(earlier.and_then(|earlier| earlier.target.clone()));
+    // The network's own units are those of pretrained weights, which a run that begins without any can have as well.
+    let own = || DataConfig { normalize: model.normalize(), ..DataConfig::default() };
+    manifest.data = file.data.or(earlier.map(|earlier| earlier.data.clone())).unwrap_or_else(own);
+    manifest.more_devices = more_devices;
     manifest.limit = train.limit.map(Into::into).or(file.limit).or(earlier.and_then(|earlier| earlier.limit));
+    manifest.validate()?;
+    Ok(manifest)
+}
+
+/// The manifest that `quantize` asks for; what a pixel is, is still to be said.
+///
+/// # Errors
+/// As [`manifest`].
+pub fn quantize(args: &Quantize, global: &Global, file: &FloatFile) -> Result<Manifest, CliError> {
+    let scheme = args.scheme.over(Scheme::default)?;
+    let samples = args.samples.map_or(Schedule::default().calibration_samples, Into::into);
+    let schedule = Schedule { float_epochs: 0, qat_epochs: 0, calibration_samples: samples, ..Schedule::default() };
+    let device = global.device.map_or_else(|| "flex".into(), |device| device.to_string());
+    let mut manifest = Manifest::new(&file.model_name(), &args.calib, scheme, &device, SEED, BATCH_SIZE, schedule);
+    manifest.pretrained = Some(file.pretrained());
+    manifest.target = args.target.map(|target| target.name().to_owned());
+    manifest.limit = args.limit.map(Into::into);
+    manifest.validate()?;
+    Ok(manifest)
+}
+
+/// The manifest that `finetune` asks for; `earlier` is that of the run to be continued. What a pixel is, is still to be said for a new run.
+///
+/// # Errors
+/// As [`manifest`].
+pub fn finetune(args: &Finetune, global: &Global, file: &FloatFile, earlier: Option<&Manifest>) -> Result<Manifest, CliError> {
+    let (path, settings) = match &args.config {
+        Some(path) => (path.as_path(), read(path)?),
+        None => (Path::new(""), Partial::default()),
+    };
+    let malformed = |expected: &str, found: String| TrainError::Malformed { path: path.into(), expected: expected.into(), found };
+    let of_run = || settings.scheme.or_else(|| earlier.map(|earlier| earlier.scheme.clone())).unwrap_or_default();
+    let scheme = args.scheme.over(of_run)?;
+    if let Some(device) = &settings.device
+        && device.parse::<qat::DeviceName>().is_err()
+    {
+        return Err(malformed("a known device", format!("device = {device:?}")).into());
+    }
+    let device = global.device.map(|device| device.to_string()).or(settings.device);
+    let device = device.or(earlier.map(|earlier| earlier.device.clone())).unwrap_or_else(|| "flex".into());
+
+    let mut schedule = earlier.map_or_else(|| Schedule::finetune(&scheme.config()), |earlier| earlier.schedule.clone());
+    if let Some(table) = settings.schedule {
+        let wrong = |error: toml::de::Error| malformed("a [schedule] as run.toml has it", error.message().into());
+        schedule = schedule.overlaid(table).map_err(wrong)?;
+    }
+    schedule.qat_epochs = args.epochs.unwrap_or(schedule.qat_epochs);
+    if args.epochs == Some(0) {
+        schedule.stages.clear();
+    }
+    schedule.float_epochs = args.float_epochs.unwrap_or(schedule.float_epochs);
+    schedule.qat_learning_rate = args.lr.unwrap_or(schedule.qat_learning_rate);
+    schedule.calibration_samples = args.samples.map_or(schedule.calibration_samples, Into::into);
+
+    let seed = args.seed.or(settings.seed).or(earlier.map(|earlier| earlier.seed)).unwrap_or(SEED);
+    let batch_size = args.batch_size.map(Into::into).or(settings.batch_size);
+    let batch_size = batch_size.or(earlier.map(|earlier| earlier.batch_size)).unwrap_or(BATCH_SIZE);
+    let mut manifest = Manifest::new(&file.model_name(), &args.data, scheme, &device, seed, batch_size, schedule);
+    manifest.pretrained = match earlier {
+        Some(earlier) => earlier.pretrained.clone(),
+        None => Some(file.pretrained()),
+    };
+    manifest.target = args.target.map(|target| target.name().to_owned()).or(settings.target);
+    manifest.target = manifest.target.or(earlier.and_then(|earlier| earlier.target.clone()));
+    manifest.data = settings.data.or(earlier.map(|earlier| earlier.data.clone())).unwrap_or_default();
+    manifest.limit = args.limit.map(Into::into).or(settings.limit).or(earlier.and_then(|earlier| earlier.limit));
     manifest.validate()?;
     Ok(manifest)
 }

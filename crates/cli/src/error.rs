@@ -6,12 +6,13 @@ use std::io;
 use std::path::PathBuf;
 
 use burn::tensor::ExecutionError;
+use qat::graph::ImportError;
 use qat::{DeviceError, GraphError};
 use qat_export::{CheckError, ConvertError, ExportError, Format, Target};
 use qat_runtime::{ModelError, RunError};
-use qat_train::TrainError;
 use qat_train::data::npy::NpyError;
 use qat_train::data::{DataError, FetchError};
+use qat_train::{PretrainedError, TrainError};
 
 /// An error of the command line, or of a crate below it.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +105,15 @@ pub enum CliError {
         /// What the device said.
         source: ExecutionError,
     },
+    /// A device could not be served.
+    #[error("serving, {address}: expected a server, found {source}")]
+    #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "only a build with remote devices serves them"))]
+    Serve {
+        /// Where it was to listen.
+        address: std::net::SocketAddr,
+        /// What the system or Burn said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Of a device's name.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -119,6 +129,12 @@ pub enum CliError {
     /// Of training or a run directory.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// Of weights from elsewhere.
+    #[error(transparent)]
+    Pretrained(#[from] PretrainedError),
+    /// Of a file with a graph.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// Of a model that cannot be quantized.
     #[error(transparent)]
     Graph(#[from] GraphError),
@@ -150,7 +166,9 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Help(_) => 0,
-            Self::Usage { .. } | Self::Device(_) => 2,
+            Self::Device(DeviceError::Unreachable { .. }) => 1,
+            Self::Usage { .. } | Self::Device(_) | Self::Train(TrainError::DeviceName(DeviceError::NotBuiltIn { .. })) => 2,
+            Self::Pretrained(PretrainedError::Rule { .. }) => 2,
             Self::Target { .. } | Self::Export(ExportError::Unsupported { .. }) => 3,
             Self::Convert(ConvertError::Unsupported { .. } | ConvertError::Bias { .. } | ConvertError::Model(_)) => 3,
             Self::Check(_) | Self::Model(_) | Self::Obstacles { .. } => 3,
@@ -176,6 +194,8 @@ impl CliError {
                 error.hint().map(str::to_owned)
             }
             Self::Train(error) => error.hint().map(str::to_owned),
+            Self::Pretrained(error) => error.hint().map(str::to_owned),
+            Self::Import(error) => error.hint().map(str::to_owned),
             Self::Convert(ConvertError::NotCalibrated { .. }) => Some("train the model past calibration first".into()),
             _ => None,
         }

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod config;
 mod error;
+mod float_file;
 mod image_input;
 mod model;
 mod output;

@@ -2,15 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
-use qat::{QatModel, Scheme};
+use burn::tensor::Device;
+use qat::{Mode, QConfig, QatModel, Scheme};
 use qat_export::{Target, for_target, read_safetensors, read_tflite};
 use qat_runtime::{Contract, IntegerModel};
+use qat_train::data::Normalize;
+use qat_train::pretrained::is_integer_checkpoint;
 use qat_train::zoo::{ZooModel, ZooNet};
-use qat_train::{Classifier, RunDirectory, TrainError, load_model, recipe};
+use qat_train::{RunDirectory, TrainError, load_model, recipe};
 
 use crate::args::{ModeName, ModelArgs};
 use crate::error::CliError;
+use crate::float_file::{FloatFile, FloatKind, is_float_tflite};
 
 /// What is there to take a model from.
 #[derive(Debug)]
@@ -22,21 +25,18 @@ pub enum Source {
     Integers(PathBuf),
     /// A full-integer TensorFlow Lite file.
     Tflite(PathBuf),
-    /// Parameters of a network of the zoo.
-    Float {
-        /// The file.
-        path: PathBuf,
-        /// The network.
-        zoo: ZooModel,
-    },
+    /// A float model in a file.
+    Float(FloatFile),
 }
 
 /// A model that can compute.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum Network {
-    /// In float.
+    /// A network of the zoo, in float.
     Float(ZooNet),
+    /// A graph from a file, in float.
+    Graph(QatModel),
     /// In float, on integer grids.
     FakeQuant(QatModel),
     /// In integers.
@@ -44,43 +44,54 @@ pub enum Network {
 }
 
 impl Source {
-    /// Looks at what `args` name, without reading parameters.
+    /// Looks at what `args` name, without reading more than is needed to tell what it is.
     ///
     /// # Errors
     /// There is nothing, or something that is no model; [`CliError::Usage`] for a kind of file that is not read.
     pub fn open(args: &ModelArgs) -> Result<Self, CliError> {
         let path = &args.path;
         let metadata = std::fs::metadata(path).map_err(|source| CliError::Read { what: "model", path: path.clone(), source })?;
-        let unused = |what: &str| CliError::Usage {
-            what: "argument without effect",
-            place: "--model".into(),
-            expected: format!("none with {what}"),
-            found: args.zoo.map(ZooModel::name).unwrap_or_default().into(),
-            hint: None,
+        let unused = |what: &str| {
+            let (place, found) = match (args.zoo, args.rename.first()) {
+                (Some(zoo), _) => ("--model", zoo.name().to_owned()),
+                (None, Some(rule)) => ("--rename", rule.clone()),
+                (None, None) => return Ok(()),
+            };
+            let (what, place, expected) = ("argument without effect", place.into(), format!("none with {what}"));
+            Err(CliError::Usage { what, place, expected, found, hint: None })
         };
         if metadata.is_dir() {
             let run = RunDirectory::open(path).map_err(no_run)?;
-            return if args.zoo.is_some() { Err(unused("a run directory")) } else { Ok(Self::Run(run)) };
+            unused("a run directory")?;
+            return Ok(Self::Run(run));
         }
         let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+        let graph = |kind| Self::Float(FloatFile { path: path.clone(), kind });
         match (extension.as_deref(), args.zoo) {
-            (Some("safetensors"), None) => Ok(Self::Integers(path.clone())),
-            (Some("safetensors"), Some(_)) => Err(unused("an integer .safetensors file")),
-            (Some("tflite"), None) => Ok(Self::Tflite(path.clone())),
-            (Some("tflite"), Some(_)) => Err(unused("a .tflite file")),
-            (Some("bpk"), Some(zoo)) => Ok(Self::Float { path: path.clone(), zoo }),
-            (Some("bpk"), None) => Err(CliError::Usage {
+            (Some("onnx"), _) => unused("an .onnx file").map(|()| graph(FloatKind::Onnx)),
+            (Some("tflite"), _) if is_float_tflite(path) => unused("a .tflite file").map(|()| graph(FloatKind::Tflite)),
+            (Some("tflite"), _) => unused("a .tflite file").map(|()| Self::Tflite(path.clone())),
+            (Some("safetensors"), _) if is_integer_checkpoint(path) => {
+                unused("an integer .safetensors file").map(|()| Self::Integers(path.clone()))
+            }
+            (Some("pt" | "pth" | "th" | "safetensors" | "bpk" | "mpk"), Some(zoo)) => {
+                crate::float_file::rules(&args.rename)?;
+                Ok(graph(FloatKind::Weights { zoo, rename: args.rename.clone() }))
+            }
+            (Some("pt" | "pth" | "th" | "safetensors" | "bpk" | "mpk"), None) => Err(CliError::Usage {
                 what: "missing argument",
                 place: path.display().to_string(),
                 expected: "--model ZOO, which says what network the parameters belong to".into(),
                 found: "none".into(),
-                hint: Some("name it with --model mlp, lenet, resnet8, ds-cnn, lstm or gru".into()),
+                hint: Some(format!("name it with --model {}", ZooModel::LIST)),
             }),
             _ => Err(CliError::Usage {
                 what: "unsupported model",
                 place: path.display().to_string(),
-                expected: "a run directory, an integer .safetensors or .tflite file, or a .bpk file together with --model ZOO"
-                    .into(),
+                expected:
+                    "a run directory, an .onnx or .tflite file, an integer .safetensors file, or weights as .pt, .pth, .th, \
+                           .safetensors, .bpk or .mpk together with --model ZOO"
+                        .into(),
                 found: extension.map_or_else(|| "a file without extension".into(), |extension| format!("a .{extension} file")),
                 hint: None,
             }),
@@ -91,7 +102,8 @@ impl Source {
     pub fn path(&self) -> &Path {
         match self {
             Self::Run(run) => run.path(),
-            Self::Integers(path) | Self::Tflite(path) | Self::Float { path, .. } => path,
+            Self::Integers(path) | Self::Tflite(path) => path,
+            Self::Float(file) => &file.path,
         }
     }
 
@@ -100,9 +112,28 @@ impl Source {
         mode.unwrap_or_else(|| match self {
             Self::Run(run) if run.integer_model().exists() => ModeName::Integer,
             Self::Run(run) if run.qat_model().exists() => ModeName::FakeQuant,
-            Self::Run(_) | Self::Float { .. } => ModeName::Float,
+            Self::Run(_) | Self::Float(_) => ModeName::Float,
             Self::Integers(_) | Self::Tflite(_) => ModeName::Integer,
         })
+    }
+
+    /// What the model sees of a pixel, as far as it is said: by `asked`, by the run, or by the network of the zoo.
+    ///
+    /// # Errors
+    /// It was asked for, and a run says it already.
+    pub fn units(&self, asked: Option<Normalize>) -> Result<Option<Normalize>, CliError> {
+        match (self, asked) {
+            (Self::Run(run), Some(asked)) if asked != run.manifest().data.normalize => Err(CliError::Usage {
+                what: "argument without effect",
+                place: "--input".into(),
+                expected: format!("{}, as the run's run.toml says", run.manifest().data.normalize),
+                found: asked.to_string(),
+                hint: None,
+            }),
+            (Self::Run(run), _) => Ok(Some(run.manifest().data.normalize.clone())),
+            (Self::Float(file), asked) => Ok(asked.or_else(|| file.zoo().map(ZooModel::normalize))),
+            (Self::Integers(_) | Self::Tflite(_), asked) => Ok(asked),
+        }
     }
 
     /// The model as `mode` computes with it, on `device` unless in integers, which follow `contract` where one is given.
@@ -111,12 +142,15 @@ impl Source {
     /// The source has no such form, or its file is not what it should be.
     pub fn load(&self, mode: ModeName, contract: Option<Contract>, device: &Device) -> Result<Network, CliError> {
         match (self, mode) {
-            (Self::Run(run), ModeName::Float) => Ok(Network::Float(float(run, device)?)),
-            (Self::Float { path, zoo }, ModeName::Float) => Ok(Network::Float(load_model(path, zoo.init(device, 0))?)),
+            (Self::Run(run), ModeName::Float) => float(run, device),
+            (Self::Float(file), ModeName::Float) => match file.net(device)? {
+                Some(net) => Ok(Network::Float(net)),
+                None => Ok(Network::Graph(file.prepared(&QConfig::int8(), device)?)),
+            },
             (Self::Run(run), ModeName::FakeQuant) => Ok(Network::FakeQuant(fake_quantized(run, device)?)),
             (_, ModeName::Integer) => self.integers(contract).map(Network::Integer),
             (Self::Integers(path) | Self::Tflite(path), _) => Err(no_form(path, "an integer model alone", mode)),
-            (Self::Float { path, .. }, ModeName::FakeQuant) => Err(no_form(path, "a float model alone", mode)),
+            (Self::Float(file), ModeName::FakeQuant) => Err(no_form(&file.path, "a float model alone", mode)),
         }
     }
 
@@ -136,7 +170,7 @@ impl Source {
                 let target = if contract == Some(Contract::Gemmlowp) { Target::Tflm } else { Target::Tflite };
                 return Ok(read_tflite(path, target.rules())?);
             }
-            Self::Float { path, .. } => return Err(no_form(path, "a float model alone", ModeName::Integer)),
+            Self::Float(file) => return Err(no_form(&file.path, "a float model alone", ModeName::Integer)),
         };
         Ok(match contract {
             Some(contract) if contract != model.rules.contract() => for_target(&model, natural(contract))?,
@@ -157,19 +191,46 @@ impl Source {
             found: place.display().to_string(),
             hint: None,
         };
-        let prepare = |net: ZooNet, zoo: ZooModel, scheme: Scheme| -> Result<Prepared, CliError> {
-            Ok(Prepared::Quantizers(recipe::prepare(&net, zoo.input_shape(), &scheme.config())?))
-        };
         match self {
             Self::Run(run) if asked.is_some() || !run.integer_model().exists() => {
-                let manifest = run.manifest();
-                let zoo = zoo(&manifest.model, run.path())?;
-                let scheme = asked.unwrap_or_else(|| manifest.scheme.clone());
-                prepare(zoo.init(device, manifest.seed), zoo, scheme)
+                let scheme = asked.unwrap_or_else(|| run.manifest().scheme.clone());
+                Ok(Prepared::Quantizers(structure(run, &scheme.config(), device)?))
             }
-            Self::Float { path, zoo } => prepare(load_model(path, zoo.init(device, 0))?, *zoo, asked.unwrap_or_default()),
+            Self::Float(file) => Ok(Prepared::Quantizers(file.prepared(&asked.unwrap_or_default().config(), device)?)),
             Self::Integers(path) | Self::Tflite(path) if asked.is_some() => Err(unused(path)),
             _ => self.integers(None).map(Prepared::Integers),
+        }
+    }
+
+    /// The float model as a file that a new run can keep.
+    ///
+    /// # Errors
+    /// The model is integers alone, or has been trained further than its file says.
+    pub fn float_file(self) -> Result<FloatFile, CliError> {
+        match self {
+            Self::Float(file) => Ok(file),
+            Self::Run(run) => match FloatFile::of_run(&run)? {
+                Some(file) if run.manifest().schedule.float_epochs == 0 => Ok(file),
+                Some(_) => Err(CliError::Usage {
+                    what: "unsupported model",
+                    place: run.path().display().to_string(),
+                    expected: "a file, or a run whose float model is its file's".into(),
+                    found: "a run that has trained it in float".into(),
+                    hint: Some("write its weights with `qat export … --format float-safetensors`, and give that file".into()),
+                }),
+                None => {
+                    require(&run.float_model(), &run)?;
+                    let kind = FloatKind::Weights { zoo: zoo(&run.manifest().model, run.path())?, rename: Vec::new() };
+                    Ok(FloatFile { path: run.float_model(), kind })
+                }
+            },
+            Self::Integers(path) | Self::Tflite(path) => Err(CliError::Usage {
+                what: "unsupported model",
+                place: path.display().to_string(),
+                expected: "a float model".into(),
+                found: "an integer model".into(),
+                hint: None,
+            }),
         }
     }
 }
@@ -197,7 +258,7 @@ impl Network {
     pub fn input_shape(&self) -> Vec<usize> {
         match self {
             Self::Float(net) => net.model().input_shape().to_vec(),
-            Self::FakeQuant(model) => model.topology().values[model.topology().input.0].sample_shape(),
+            Self::Graph(model) | Self::FakeQuant(model) => model.topology().values[model.topology().input.0].sample_shape(),
             Self::Integer(model) => model.input_info().shape.clone(),
         }
     }
@@ -206,7 +267,7 @@ impl Network {
     pub fn output_shape(&self) -> Vec<usize> {
         match self {
             Self::Float(net) => vec![net.model().classes()],
-            Self::FakeQuant(model) => model.topology().values[model.topology().output.0].sample_shape(),
+            Self::Graph(model) | Self::FakeQuant(model) => model.topology().values[model.topology().output.0].sample_shape(),
             Self::Integer(model) => model.output_info().shape.clone(),
         }
     }
@@ -215,16 +276,7 @@ impl Network {
     pub fn contract(&self) -> Option<&'static str> {
         match self {
             Self::Integer(model) => Some(contract(model)),
-            Self::Float(_) | Self::FakeQuant(_) => None,
-        }
-    }
-
-    /// Class scores of images `[N, C, H, W]`; `None` in integers.
-    pub fn logits(&self, images: Tensor<4>) -> Option<Tensor<2>> {
-        match self {
-            Self::Float(net) => Some(net.logits(images)),
-            Self::FakeQuant(model) => Some(model.logits(images)),
-            Self::Integer(_) => None,
+            Self::Float(_) | Self::Graph(_) | Self::FakeQuant(_) => None,
         }
     }
 }
@@ -245,18 +297,30 @@ pub fn zoo(name: &str, run: &Path) -> Result<ZooModel, CliError> {
 }
 
 /// The float model of a run.
-pub fn float(run: &RunDirectory, device: &Device) -> Result<ZooNet, CliError> {
+fn float(run: &RunDirectory, device: &Device) -> Result<Network, CliError> {
     require(&run.float_model(), run)?;
     let manifest = run.manifest();
-    Ok(load_model(&run.float_model(), zoo(&manifest.model, run.path())?.init(device, manifest.seed))?)
+    if manifest.pretrained.is_some() {
+        let model = structure(run, &manifest.scheme.config(), device)?;
+        return Ok(Network::Graph(load_model(&run.float_model(), model)?.with_mode(Mode::Float)));
+    }
+    Ok(Network::Float(load_model(&run.float_model(), zoo(&manifest.model, run.path())?.init(device, manifest.seed))?))
+}
+
+/// The network of a run with quantizers in place; its numbers are those that the run began with.
+pub fn structure(run: &RunDirectory, config: &QConfig, device: &Device) -> Result<QatModel, CliError> {
+    if let Some(file) = FloatFile::of_run(run)? {
+        return file.prepared(config, device);
+    }
+    let zoo = zoo(&run.manifest().model, run.path())?;
+    Ok(recipe::prepare(&zoo.init(device, run.manifest().seed), zoo.input_shape(), config)?)
 }
 
 /// The quantized model of a run.
 pub fn fake_quantized(run: &RunDirectory, device: &Device) -> Result<QatModel, CliError> {
     require(&run.qat_model(), run)?;
-    let zoo = zoo(&run.manifest().model, run.path())?;
-    let net = zoo.init(device, run.manifest().seed);
-    Ok(recipe::load_quantized(&net, zoo.input_shape(), &run.manifest().scheme.config(), run)?)
+    let model = structure(run, &run.manifest().scheme.config(), device)?;
+    Ok(load_model(&run.qat_model(), model)?.with_mode(Mode::Quantize))
 }
 
 fn require(file: &Path, run: &RunDirectory) -> Result<(), CliError> {
@@ -268,7 +332,9 @@ fn require(file: &Path, run: &RunDirectory) -> Result<(), CliError> {
         place: run.path().display().to_string(),
         expected: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         found: "no such file".into(),
-        hint: Some("finish the run with `qat train … --resume`, without --float-only for a quantized model"),
+        hint: Some(
+            "finish the run with `qat train … --resume` or `qat finetune … --resume`, without --float-only for a quantized model",
+        ),
     })
 }
 
@@ -279,7 +345,7 @@ fn no_form(path: &Path, found: &str, mode: ModeName) -> CliError {
         place: path.display().to_string(),
         expected: format!("a model that computes in mode {}", mode.name()),
         found: found.into(),
-        hint: Some("leave out --mode, or give the run directory".into()),
+        hint: Some("leave out --mode, give the run directory, or make one with `qat quantize`".into()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! pixels in one row. The order is found from the sizes; where several fit, as for `[3, 3, 3]`, channels come first. Not here: what a
 //! pixel's number means (see [`Normalize`](crate::data::Normalize)).
 
+use crate::classifier::flat;
 use burn::tensor::Tensor;
 use qat::graph::ValueId;
 use qat::{Activation, QatModel};
@@ -61,6 +62,20 @@ pub fn run_images(model: &QatModel, images: Tensor<4>, visit: impl FnMut(ValueId
         // The model itself says what is wrong with another shape.
         Some(ImageOrder::ChannelsFirst) | None => model.run(images, visit),
     }
+}
+
+/// What the model gives for images `[N, C, H, W]`, flattened to `[N, d]`: its output, where [`Classifier::logits`](crate::Classifier::logits) stops before a softmax.
+///
+/// # Panics
+/// As [`run_images`].
+pub fn outputs(model: &QatModel, images: Tensor<4>) -> Tensor<2> {
+    let mut found = None;
+    run_images(model, images, |value, activation| {
+        if value == model.topology().output {
+            found = Some(flat(activation));
+        }
+    });
+    found.expect("the output is defined by the last layers")
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub use classifier::Classifier;
 pub use error::TrainError;
 pub use fit::diagnosis::Culprit;
 pub use fit::{Ending, Evaluation, FitData, FitPlan, FitState, Fitted, Phase, evaluate, evaluate_with, fit};
-pub use image_order::{ImageOrder, run_images};
+pub use image_order::{ImageOrder, outputs, run_images};
 pub use objective::{Objective, Teacher};
 pub use pretrained::{PretrainedError, Weights};
 pub use progress::ProgressStyle;

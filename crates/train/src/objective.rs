@@ -36,6 +36,8 @@ pub struct Objective {
 #[derive(Clone, Debug)]
 pub struct Teacher {
     model: Arc<QatModel>,
+    /// The same on other devices.
+    replicas: Vec<(Device, Arc<QatModel>)>,
     distillation: Distillation,
 }
 
@@ -46,7 +48,7 @@ impl Teacher {
     /// [`TrainError::UnknownFeature`] for the first name in `distillation.features` that is no activation of `model`.
     pub fn new(model: &QatModel, distillation: Distillation) -> Result<Self, TrainError> {
         distillation.features.iter().try_for_each(|name| activation(model, name).map(drop))?;
-        Ok(Self { model: Arc::new(model.valid().with_mode(Mode::Float)), distillation })
+        Ok(Self { model: Arc::new(model.valid().with_mode(Mode::Float)), replicas: Vec::new(), distillation })
     }
 
     /// Checks that `student` gives the same scores and activations.
@@ -71,7 +73,16 @@ impl Teacher {
     }
 
     fn to_device(&self, device: &Device) -> Self {
-        Self { model: Arc::new((*self.model).clone().fork(device)), distillation: self.distillation.clone() }
+        let model = match self.replicas.iter().find(|(of, _)| of == device) {
+            Some((_, model)) => model.clone(),
+            None => self.copied(device),
+        };
+        Self { model, replicas: self.replicas.clone(), distillation: self.distillation.clone() }
+    }
+
+    fn copied(&self, device: &Device) -> Arc<QatModel> {
+        // Clones of a model share its running statistics.
+        Arc::new(self.model.valid().fork(device))
     }
 }
 
@@ -91,12 +102,22 @@ impl Objective {
         Self { teacher: self.teacher.as_ref().map(|teacher| teacher.to_device(&device)), ..self.clone() }
     }
 
+    /// The same, whose teacher is on each of `devices` at once.
+    pub(crate) fn replicated(mut self, devices: &[Device]) -> Self {
+        if let Some(teacher) = self.teacher.as_mut().filter(|_| !devices.is_empty()) {
+            let own = teacher.model.devices().into_iter().map(|device| (device, teacher.model.clone()));
+            let others = devices.iter().map(|device| device.clone().inner());
+            teacher.replicas = own.chain(others.map(|device| (device.clone(), teacher.copied(&device)))).collect();
+        }
+        self
+    }
+
     /// Loss with its graph, `[1]`, and the student's scores, `[B, C]`, for a batch of `B` images.
     pub(crate) fn of<M: Classifier>(&self, student: &M, batch: ImageBatch) -> (Tensor<1>, Tensor<2>) {
-        let ImageBatch { images, targets, mix } = batch;
+        let ImageBatch { images, targets, mix, .. } = batch;
         let smoothing = self.label_smoothing;
         let entropy = |scores| mixed_cross_entropy(scores, targets, mix, smoothing);
-        let Some(Teacher { model, distillation }) = &self.teacher else {
+        let Some(Teacher { model, distillation, .. }) = &self.teacher else {
             let scores = student.logits(images);
             return (entropy(scores.clone()), scores);
         };

@@ -12,7 +12,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use burn::train::Interrupter;
 use qat::{Mode, ObserverKind, QConfig, QatLayer, QatModel};
 
@@ -236,7 +236,7 @@ fn train_float<M: Classifier>(
     let model = if float_epochs == 0 {
         model.valid()
     } else {
-        let mut plan = plan(Phase::Float, float_epochs, float_learning_rate, setting);
+        let mut plan = plan(Phase::Float, float_epochs, float_learning_rate, setting)?;
         plan.later_epochs = later;
         let fitted = fit(model, from, &plan, data, setting.device, setting.run, setting.style, setting.interrupter)?;
         if fitted.ending == Ending::Interrupted {
@@ -249,12 +249,12 @@ fn train_float<M: Classifier>(
 }
 
 /// What a schedule says about either phase.
-fn plan(phase: Phase, epochs: usize, learning_rate: f64, setting: &Setting<'_>) -> FitPlan {
+fn plan(phase: Phase, epochs: usize, learning_rate: f64, setting: &Setting<'_>) -> Result<FitPlan, TrainError> {
     let manifest = setting.run.manifest();
     let schedule = &manifest.schedule;
     // A processor computes at once, and reading costs nothing; elsewhere it waits for all that was asked for.
     let is_processor = ["flex", "ndarray"].contains(&manifest.device.as_str());
-    FitPlan {
+    Ok(FitPlan {
         accumulate: schedule.accumulate,
         warmup_steps: schedule.warmup_steps,
         shape: schedule.learning_rate_shape,
@@ -269,8 +269,9 @@ fn plan(phase: Phase, epochs: usize, learning_rate: f64, setting: &Setting<'_>) 
         objective: Objective { label_smoothing: schedule.label_smoothing, teacher: None },
         checkpoint_every: schedule.checkpoint_every,
         read_every: schedule.read_every.unwrap_or(if is_processor { 1 } else { 16 }),
+        more_devices: manifest.more_devices()?,
         ..FitPlan::new(phase, &manifest.model, epochs, manifest.batch_size, learning_rate, manifest.seed)
-    }
+    })
 }
 
 /// The quantized half of a run.
@@ -326,7 +327,7 @@ impl<'a> Quantization<'a> {
     /// `calibrated` after all parts of the schedule; `None` when interrupted.
     fn train(&self, calibrated: QatModel, checkpoint: Option<Checkpoint>) -> Result<Option<QatModel>, TrainError> {
         let (schedule, setting) = (self.schedule(), self.setting);
-        let mut plan = plan(Phase::Qat, schedule.quantized_epochs(), schedule.qat_learning_rate, setting);
+        let mut plan = plan(Phase::Qat, schedule.quantized_epochs(), schedule.qat_learning_rate, setting)?;
         let steps_per_epoch = plan.steps_per_epoch(self.data.train.len());
         let parts = schedule.parts(steps_per_epoch);
         let Some(total) = parts.last().map(|part| part.end) else { return Ok(Some(calibrated)) };
@@ -555,6 +556,33 @@ fn norms(model: &mut QatModel) -> impl Iterator<Item = &mut burn::nn::BatchNorm>
         QatLayer::ConvTranspose2d(conv) => conv.norm.as_mut(),
         _ => None,
     })
+}
+
+/// As [`quantize`], from real numbers in the model's own units and order: `samples` one after another, each of the shape of its input.
+///
+/// # Errors
+/// [`TrainError::Graph`] for a range that is not finite, naming the quantizer.
+///
+/// # Panics
+/// If `samples` is not a whole number of samples, or the model takes indices.
+pub fn quantize_reals(model: QatModel, samples: &[f32], device: &Device) -> Result<QatModel, TrainError> {
+    let model = model.with_mode(Mode::Observe);
+    let topology = model.topology();
+    let shape = topology.values[topology.input.0].sample_shape();
+    let sample: usize = shape.iter().product();
+    assert!(samples.len().is_multiple_of(sample), "samples of {sample} numbers were expected, found {}", samples.len());
+    for batch in samples.chunks(CALIBRATION_BATCH * sample) {
+        let whole: Vec<usize> = [batch.len() / sample].into_iter().chain(shape.iter().copied()).collect();
+        let data = TensorData::new(batch.to_vec(), whole);
+        let device = device.clone().inner();
+        match shape.len() {
+            1 => model.run::<2>(Tensor::from_data(data, &device), |_, _| ()),
+            2 => model.run::<3>(Tensor::from_data(data, &device), |_, _| ()),
+            3 => model.run::<4>(Tensor::from_data(data, &device), |_, _| ()),
+            _ => model.run::<5>(Tensor::from_data(data, &device), |_, _| ()),
+        }
+    }
+    Ok(model.calibrated()?)
 }
 
 /// `model` after it has observed `images`, as `normalize` has it see them, calibrated.

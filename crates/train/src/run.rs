@@ -13,7 +13,7 @@
 //! qat.bpk               parameters after quantization-aware training
 //! integer.safetensors   the integer model
 //! model.onnx            the integer model for other runtimes; model.tflite where that is the target
-//! source.*              a copy of the pretrained model, where there is one
+//! source/               a copy of the pretrained model, where there is one
 //! results.toml          the final numbers
 //! confusion.csv         which classes the final model takes for which
 //! run.lock              held by the process that trains here; empty
@@ -32,9 +32,9 @@ use crate::{
 use burn::{
     module::Module,
     store::{ModuleRecord, RecordError},
-    tensor::Bytes,
+    tensor::{Bytes, Device},
 };
-use qat::Scheme;
+use qat::{DeviceName, Scheme};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, File, TryLockError},
@@ -67,6 +67,9 @@ pub struct Manifest {
     pub scheme: Scheme,
     /// The device, as `--device` takes it.
     pub device: String,
+    /// Further devices that share each batch with it, each another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_devices: Vec<String>,
     /// Seed of weights, order of images and random numbers, below 2^63.
     pub seed: u64,
     /// Images in a step, at least 1.
@@ -86,7 +89,7 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pretrained {
-    /// The copy, `source` with the extension of the original.
+    /// The copy, from the run directory: the original's name in the folder `source`.
     pub file: String,
     /// Rules that give its tensors the network's names, as `--rename` takes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -113,6 +116,7 @@ impl Manifest {
             limit: None,
             scheme,
             device: device.into(),
+            more_devices: Vec::new(),
             seed,
             batch_size,
             pretrained: None,
@@ -129,7 +133,23 @@ impl Manifest {
     pub fn validate(&self) -> Result<(), TrainError> {
         check_seed(self.seed)?;
         check_batch_size(self.batch_size)?;
+        self.more_devices.iter().enumerate().try_for_each(|(index, name)| {
+            if *name != self.device && !self.more_devices[..index].contains(name) {
+                return Ok(());
+            }
+            let found = format!("{name} twice");
+            Err(TrainError::Hyperparameter { field: "more_devices", expected: "each device once", found })
+        })?;
         self.schedule.validate()
+    }
+
+    /// The devices that share each batch with the main one.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::DeviceName`] for a name that gives no device here.
+    pub fn more_devices(&self) -> Result<Vec<Device>, TrainError> {
+        self.more_devices.iter().map(|name| Ok(name.parse::<DeviceName>()?.init()?)).collect()
     }
 
     /// Refuses to continue a run with other settings; `path` is the `run.toml` that holds `self`.
@@ -141,6 +161,7 @@ impl Manifest {
         same("limit", path, &self.limit, &now.limit)?;
         same("scheme", path, &self.scheme, &now.scheme)?;
         same("device", path, &self.device, &now.device)?;
+        same("more_devices", path, &self.more_devices, &now.more_devices)?;
         same("seed", path, &self.seed, &now.seed)?;
         same("batch_size", path, &self.batch_size, &now.batch_size)?;
         same("data.normalize", path, &self.data.normalize, &now.data.normalize)?;
@@ -379,16 +400,27 @@ impl RunDirectory {
         self.manifest.pretrained.as_ref().map(|pretrained| self.path.join(&pretrained.file))
     }
 
-    /// Puts a copy of `file` where [`source`](Self::source) says.
+    /// Puts a copy of `file` where [`source`](Self::source) says, with the files `beside` it that it needs, by their paths from its folder.
     ///
     /// # Errors
     ///
     /// [`TrainError::Io`].
-    pub fn keep_source(&self, file: &Path) -> Result<(), TrainError> {
+    pub fn keep_source(&self, file: &Path, beside: &[PathBuf]) -> Result<(), TrainError> {
         const ACTION: &str = "copy the pretrained model";
         let Some(copy) = self.source() else { return Ok(()) };
-        let bytes = fs::read(file).map_err(|source| TrainError::Io { action: ACTION, path: file.into(), source })?;
-        write_file(ACTION, &copy, &bytes)
+        let [from, to] = [file, &copy].map(|path| path.parent().unwrap_or(Path::new("")).to_owned());
+        let others = beside.iter().map(|name| (from.join(name), to.join(name)));
+        for (from, to) in others.chain([(file.to_owned(), copy.clone())]) {
+            let io = |path: &Path| {
+                let path = path.to_owned();
+                move |source| TrainError::Io { action: ACTION, path, source }
+            };
+            let bytes = fs::read(&from).map_err(io(&from))?;
+            let folder = to.parent().unwrap_or(Path::new(""));
+            fs::create_dir_all(folder).map_err(io(folder))?;
+            write_file(ACTION, &to, &bytes)?;
+        }
+        Ok(())
     }
 
     /// `results.toml`.

@@ -1,24 +1,28 @@
 //! `qat inspect`: the layers of a run, their grids, cost and, with data, their noise.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use qat::QatModel;
 use qat::analysis::{LayerCost, LayerGrid, layer_sqnr, sensitivity};
+use qat::{QatModel, Scheme};
 use qat_export::write_atomically;
-use qat_train::data::{ImageSet, Split};
+use qat_train::data::{ImageSet, Normalize, Split};
 use qat_train::report::{self, LAYER_HEADINGS, LayerRow, Page, layer_rows};
-use qat_train::{Classifier, RunDirectory};
+use qat_train::{ImageOrder, recipe};
 use serde_json::{Value, json};
 
 use super::images;
-use crate::args::{Global, Inspect, ModelArgs};
+use crate::args::{Global, Inspect, ModeName, SchemeArg};
 use crate::error::CliError;
-use crate::model::{self, Source};
+use crate::image_input::likeliest_units;
+use crate::model::{self, Network, Source};
 use crate::output::{Report, thousands};
 
 /// Images that noise is measured on where nothing else is said.
 const SAMPLES: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// Images that set the ranges of a model that has none.
+const CALIBRATION: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 /// Images that a device computes at a time.
 const BATCH: usize = 64;
 
@@ -38,45 +42,40 @@ struct Row {
 
 /// Does what the arguments say.
 pub fn run(args: &Inspect, global: &Global) -> Result<(), CliError> {
-    let source = Source::open(&ModelArgs { path: args.run.clone(), zoo: None })?;
-    let Source::Run(run) = &source else {
-        return Err(CliError::Usage {
-            what: "unsupported model",
-            place: args.run.display().to_string(),
-            expected: "a run directory, which has ranges and float weights".into(),
-            found: "a file".into(),
-            hint: None,
-        });
-    };
+    let source = Source::open(&args.model)?;
+    let units = source.units(args.units.given()?)?;
     let device = global.device.unwrap_or_default().init()?;
-    let (model, calibrated) = quantized(run, &device)?;
-    let mut rows: Vec<Row> = layer_rows(&model, calibrated).into_iter().map(|layer| Row { layer, noise: None }).collect();
+    let scheme = args.scheme.as_ref().map(SchemeArg::load).transpose()?;
+    let Subject { mut model, mut calibrated, title } = subject(&source, scheme, &device)?;
+    let name = source.path().display().to_string();
     let mut samples = None;
+    let mut noise = Vec::new();
     if let Some(spec) = &args.data {
-        if !calibrated {
-            return Err(CliError::Mismatch {
-                what: "noise",
-                place: run.path().display().to_string(),
-                expected: "a run with qat.bpk".into(),
-                found: "float weights alone".into(),
-                hint: Some("continue the run without --float-only"),
-            });
-        }
-        let shape = rows[0].layer.output_shape.clone();
         let topology = model.topology();
+        let shape = topology.values[topology.input.0].sample_shape();
         let classes = topology.values[topology.output.0].sample_shape().iter().product();
-        let set = images(spec, Split::Test, args.limit.or(Some(SAMPLES)), &run.manifest().model, &shape, classes)?;
-        let batches = batches(&set, &device);
-        let noise = layer_sqnr(&model, &batches).into_iter().zip(sensitivity(&model, &batches));
-        for (row, (sqnr, alone)) in rows.iter_mut().zip(noise) {
-            row.noise = Some(Noise { sqnr, alone });
+        let set = images(spec, Split::Test, args.limit.or(Some(SAMPLES)), &name, &shape, classes)?;
+        let units = match units {
+            Some(units) => units,
+            None => likeliest_units(&model, &set, &device, global.quiet)?,
+        };
+        if !calibrated {
+            let calib = images(spec, Split::Train, Some(CALIBRATION), &name, &shape, classes)?;
+            model = recipe::observe(model, Arc::new(calib), &units, &device)?;
+            calibrated = true;
         }
+        noise = match ImageOrder::of(&shape, set.shape) {
+            Some(ImageOrder::Row) => measured(&model, &batches::<2>(&set, &units, &shape, &device)),
+            Some(ImageOrder::Plane) => measured(&model, &batches::<3>(&set, &units, &shape, &device)),
+            _ => measured(&model, &batches::<4>(&set, &units, &shape, &device)),
+        };
         samples = Some(set.len());
     }
+    let mut noise = noise.into_iter();
+    let rows: Vec<Row> = layer_rows(&model, calibrated).into_iter().map(|layer| Row { layer, noise: noise.next() }).collect();
 
     let table = table(&rows);
     let summary = summary(&rows);
-    let title = format!("{} on {}, scheme {}", run.manifest().model, run.manifest().dataset, run.manifest().scheme);
     let mut report = Report::new("inspect", global.json);
     report.line(&title)?;
     report.table(&table)?;
@@ -102,7 +101,7 @@ pub fn run(args: &Inspect, global: &Global) -> Result<(), CliError> {
         report.set("out", path.display().to_string());
         report.set("files", vec![path.display().to_string()]);
     }
-    report.set("model", run.path().display().to_string());
+    report.set("model", name);
     report.set("float_bytes", total(&rows, |cost| cost.float_bytes));
     report.set("integer_bytes", total(&rows, |cost| cost.integer_bytes));
     report.set("parameters", total(&rows, |cost| cost.parameters));
@@ -116,15 +115,50 @@ pub fn run(args: &Inspect, global: &Global) -> Result<(), CliError> {
     report.finish()
 }
 
-/// The run's quantized model, or its float model with quantizers that have no range yet.
-fn quantized(run: &RunDirectory, device: &Device) -> Result<(QatModel, bool), CliError> {
-    if run.qat_model().exists() {
-        return Ok((model::fake_quantized(run, device)?, true));
+/// What is looked at.
+struct Subject {
+    model: QatModel,
+    /// Whether its quantizers have ranges.
+    calibrated: bool,
+    title: String,
+}
+
+/// The quantized model of a run, or a float model with quantizers that have no range yet.
+fn subject(source: &Source, asked: Option<Scheme>, device: &Device) -> Result<Subject, CliError> {
+    if let Source::Run(run) = source
+        && asked.is_none()
+    {
+        let manifest = run.manifest();
+        let title = format!("{} on {}, scheme {}", manifest.model, manifest.dataset, manifest.scheme);
+        if run.qat_model().exists() {
+            return Ok(Subject { model: model::fake_quantized(run, device)?, calibrated: true, title });
+        }
+        let config = manifest.scheme.config();
+        let model = match source.load(ModeName::Float, None, device)? {
+            Network::Float(net) => recipe::prepare(&net, net.model().input_shape(), &config)?,
+            _ => model::structure(run, &config, device)?,
+        };
+        return Ok(Subject { model, calibrated: false, title });
     }
-    let net = model::float(run, device)?;
-    let [c, h, w] = net.model().input_shape();
-    let scheme = run.manifest().scheme.config();
-    Ok((QatModel::prepare(&net, [1, c, h, w], &scheme, Classifier::logits)?, false))
+    let scheme = asked.unwrap_or_default();
+    let title = format!("{}, scheme {scheme}", source.path().display());
+    let model = match source {
+        Source::Float(file) => file.prepared(&scheme.config(), device)?,
+        Source::Run(run) => match source.load(ModeName::Float, None, device)? {
+            Network::Float(net) => recipe::prepare(&net, net.model().input_shape(), &scheme.config())?,
+            _ => model::structure(run, &scheme.config(), device)?,
+        },
+        Source::Integers(path) | Source::Tflite(path) => {
+            return Err(CliError::Usage {
+                what: "unsupported model",
+                place: path.display().to_string(),
+                expected: "a run directory or a float model, which have float weights".into(),
+                found: "an integer model".into(),
+                hint: None,
+            });
+        }
+    };
+    Ok(Subject { model, calibrated: false, title })
 }
 
 /// The table on a page; `bars` are layers and decibels.
@@ -141,11 +175,20 @@ fn page(title: &str, notes: &[&str], table: &[Vec<String>], bars: &[(String, f64
     page.finish()
 }
 
-fn batches(set: &ImageSet, device: &Device) -> Vec<Tensor<4>> {
-    let [c, h, w] = set.shape;
-    let samples = set.to_f32();
-    let batch =
-        |batch: &[f32]| Tensor::from_data(TensorData::new(batch.to_vec(), [batch.len() / set.image_len(), c, h, w]), device);
+/// The noise at the input and at each layer.
+fn measured<const I: usize>(model: &QatModel, batches: &[Tensor<I>]) -> Vec<Noise> {
+    let noise = layer_sqnr(model, batches).into_iter().zip(sensitivity(model, batches));
+    noise.map(|(sqnr, alone)| Noise { sqnr, alone }).collect()
+}
+
+/// Batches of a set in the order and units of a model with samples of shape `shape`.
+fn batches<const I: usize>(set: &ImageSet, units: &Normalize, shape: &[usize], device: &Device) -> Vec<Tensor<I>> {
+    let order = ImageOrder::of(shape, set.shape).unwrap_or(ImageOrder::ChannelsFirst);
+    let samples = order.arranged(set.normalized(units), set.shape);
+    let batch = |batch: &[f32]| {
+        let whole: Vec<usize> = [batch.len() / set.image_len()].into_iter().chain(shape.iter().copied()).collect();
+        Tensor::from_data(TensorData::new(batch.to_vec(), whole), device)
+    };
     samples.chunks(BATCH * set.image_len()).map(batch).collect()
 }
 

@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::time::Instant;
 
+use burn::tensor::{Device, Tensor, TensorData};
+use qat::{Activation, QatModel};
 use qat_export::verify::{integer_codes, real_outputs};
 use qat_runtime::{CodeType, Codes, IntegerModel};
+use qat_train::Classifier;
 use qat_train::data::npy::{self, Array};
 
 use crate::args::{Global, ModeName, Run};
@@ -43,13 +46,15 @@ pub fn run(args: &Run, global: &Global) -> Result<(), CliError> {
                 codes => Array::F32 { shape: output_shape, values: model.dequantize_output(&codes) },
             }
         }
-        network => {
+        Network::Float(net) => {
             let values = reals(input, mode, &args.input)?;
-            let shape = network.input_shape().try_into().expect("networks of the zoo take images");
-            let forward = |images| network.logits(images).expect("the network computes in real numbers");
-            let outputs = real_outputs(forward, &values, shape, &device);
+            let outputs = real_outputs(|images| net.logits(images), &values, net.model().input_shape(), &device);
             let outputs = outputs.map_err(|source| CliError::Execution { place: "model run", source })?;
             Array::F32 { shape: output_shape, values: outputs }
+        }
+        Network::Graph(model) | Network::FakeQuant(model) => {
+            let values = reals(input, mode, &args.input)?;
+            Array::F32 { shape: output_shape, values: outputs_of(model, &values, &device)? }
         }
     };
     let rate = samples as f64 / began.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
@@ -74,6 +79,35 @@ pub fn run(args: &Run, global: &Global) -> Result<(), CliError> {
     }
     report.finish()
 }
+
+/// What a model gives for samples in its own order, batch after batch.
+fn outputs_of(model: &QatModel, values: &[f32], device: &Device) -> Result<Vec<f32>, CliError> {
+    let topology = model.topology();
+    let shape = topology.values[topology.input.0].sample_shape();
+    let sample: usize = shape.iter().product::<usize>().max(1);
+    let mut outputs = Vec::new();
+    for batch in values.chunks(BATCH * sample) {
+        let whole: Vec<usize> = [batch.len() / sample].into_iter().chain(shape.iter().copied()).collect();
+        let data = TensorData::new(batch.to_vec(), whole);
+        let mut output = None;
+        let visit = |value, activation: &Activation| {
+            if value == topology.output {
+                output = Some(activation.to_data());
+            }
+        };
+        match shape.len() {
+            1 => model.run::<2>(Tensor::from_data(data, device), visit),
+            2 => model.run::<3>(Tensor::from_data(data, device), visit),
+            3 => model.run::<4>(Tensor::from_data(data, device), visit),
+            _ => model.run::<5>(Tensor::from_data(data, device), visit),
+        }
+        outputs.extend(output.expect("the output is defined by the last layers").iter::<f32>());
+    }
+    Ok(outputs)
+}
+
+/// Samples that a device computes at a time.
+const BATCH: usize = 64;
 
 /// Number of samples of `shape` in an array.
 fn samples(array: &Array, shape: &[usize], path: &Path) -> Result<usize, CliError> {
@@ -127,7 +161,7 @@ fn reals(array: Array, mode: ModeName, path: &Path) -> Result<Vec<f32>, CliError
 }
 
 /// A number that is not finite has no code, and would spread in float.
-fn finite(values: Vec<f32>, path: &Path) -> Result<Vec<f32>, CliError> {
+pub(super) fn finite(values: Vec<f32>, path: &Path) -> Result<Vec<f32>, CliError> {
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(values),
         Some(at) => Err(CliError::Mismatch {

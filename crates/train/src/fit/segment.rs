@@ -9,6 +9,7 @@ use super::{
     diagnosis::{self, Culprit},
     handoff::Records,
     parameters::Roles,
+    team::{Part, Team},
 };
 use crate::{
     checkpoint::{self, CheckpointInfo},
@@ -78,6 +79,10 @@ impl<M: Classifier> SupervisedLearningStrategy<Trainer<M>> for Segment<M> {
             saved: None,
             last_loss: f32::NAN,
             unread: Vec::new(),
+            team: match self.plan.more_devices.as_slice() {
+                [] => None,
+                more => Some(Team::new(&self.device, more)),
+            },
             read: Instant::now(),
         };
         let ending = walk.go(&train, &valid);
@@ -103,6 +108,8 @@ struct Walk<'a, M: Classifier> {
     last_loss: f32,
     /// Steps whose numbers are still on the device.
     unread: Vec<Unread<M>>,
+    /// The devices that share each batch, if there are several.
+    team: Option<Team<M>>,
     /// When numbers were read last.
     read: Instant,
 }
@@ -199,19 +206,31 @@ impl<M: Classifier> Walk<'_, M> {
         let before = self.learner.model();
         // Modules share running statistics with their clones, but not with their validation models.
         let untouched = before.model.valid();
-        with_seed(device, step_seed(plan.seed, plan.phase, self.shared.step), || ());
+        let seed = step_seed(plan.seed, plan.phase, self.shared.step);
+        for (place, device) in std::iter::once(device).chain(&plan.more_devices).enumerate() {
+            with_seed(device, seed.wrapping_add(place as u64), || ());
+        }
         let mut gradients = GradientsAccumulator::new();
         let (mut outputs, mut images) = (Vec::with_capacity(plan.accumulate), Vec::with_capacity(plan.accumulate));
         for _ in 0..plan.accumulate {
-            let data = |source| TrainError::Data { place: format!("{} step {}", plan.phase, self.shared.step + 1), source };
+            let place = || format!("{} step {}", plan.phase, self.shared.step + 1);
+            let data = |source| TrainError::Data { place: place(), source };
             let batch = match batches.next() {
                 Some(batch) => batch.map_err(data)?,
                 None => return Err(data(DatasetError::new(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)))),
             };
-            images.push(batch.images.clone());
-            let output = self.learner.train_step(batch);
-            gradients.accumulate(&before, output.grads);
-            outputs.push(output.item);
+            let Some(team) = &self.team else {
+                images.push(batch.images.clone());
+                let output = self.learner.train_step(batch);
+                gradients.accumulate(&before, output.grads);
+                outputs.push(output.item);
+                continue;
+            };
+            for Part { images: seen, output, gradients: found } in team.step(&before, batch, place)? {
+                images.push(seen);
+                gradients.accumulate(&before, found);
+                outputs.push(output);
+            }
         }
         let mut gradients = gradients.grads();
         if let Some(bound) = plan.gradient_clip {

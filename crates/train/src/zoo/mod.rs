@@ -55,6 +55,9 @@ impl ZooModel {
     /// Every network, in the order in which they are listed to the user.
     pub const ALL: [Self; 7] = [Self::Mlp, Self::LeNet, Self::ResNet8, Self::ResNet20, Self::DsCnn, Self::Lstm, Self::Gru];
 
+    /// All names, as messages list them.
+    pub const LIST: &'static str = "mlp, lenet, resnet8, resnet20, ds-cnn, lstm or gru";
+
     /// The name on the command line and in files.
     pub const fn name(self) -> &'static str {
         match self {
