@@ -73,6 +73,10 @@ impl Classifier for QatModel {
         (found.expect("the scores are defined by a layer"), features)
     }
 
+    fn quantized(&self) -> Option<&QatModel> {
+        Some(self)
+    }
+
     fn first_non_finite(&self, images: Tensor<4>) -> Option<Culprit> {
         diagnosis::first_non_finite(self, images)
     }
