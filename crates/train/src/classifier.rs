@@ -73,6 +73,10 @@ impl Classifier for QatModel {
         (found.expect("the scores are defined by a layer"), features)
     }
 
+    fn quantized(&self) -> Option<&QatModel> {
+        Some(self)
+    }
+
     fn first_non_finite(&self, images: Tensor<4>) -> Option<Culprit> {
         diagnosis::first_non_finite(self, images)
     }
@@ -83,7 +87,7 @@ impl Classifier for QatModel {
 }
 
 /// The value that a softmax at the end reads; the output where there is none.
-fn before_softmax(model: &QatModel) -> qat::graph::ValueId {
+pub(crate) fn before_softmax(model: &QatModel) -> qat::graph::ValueId {
     let topology = model.topology();
     let mut value = topology.output;
     while let Some((step, layer)) = model.steps().find(|(step, _)| step.output == value) {

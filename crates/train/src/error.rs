@@ -2,6 +2,7 @@
 //!
 //! Every message reads "WHAT, WHERE: expected X, found Y". Nothing that comes from a file, an argument or the disk panics.
 
+use crate::data::DataError;
 use crate::fit::{Phase, diagnosis::Culprit};
 use burn::train::train::MultiDeviceStepError;
 use burn::{data::dataset::DatasetError, store::RecordError, tensor::TensorReadError, train::TrainingError};
@@ -151,6 +152,19 @@ pub enum TrainError {
         /// Names of the model's activations.
         known: Vec<String>,
     },
+    /// A teacher and its student do not give numbers that can be compared.
+    #[error("distillation, {place}: expected {expected}, as the student gives, found {found}")]
+    TeacherMismatch {
+        /// `scores`, or the name of an activation.
+        place: String,
+        /// Shape of one sample in the student.
+        expected: String,
+        /// That in the teacher.
+        found: String,
+    },
+    /// The images cannot be normalized or varied as it was asked for.
+    #[error(transparent)]
+    Images(#[from] DataError),
     /// The integer accuracy of a model could not be found.
     #[error("integer accuracy: expected a number, found {source}")]
     Judge {

@@ -13,12 +13,13 @@
 //!
 //! Szegedy et al. 2016; Hinton, Vinyals and Dean 2015; Romero et al. 2015. Not here: the models (see [`classifier`](crate::classifier)).
 
-use crate::classifier::Classifier;
+use crate::classifier::{Classifier, before_softmax};
 use crate::data::{ImageBatch, Mix};
 use crate::error::TrainError;
 use crate::schedule::Distillation;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, activation::log_softmax};
+use qat::graph::ValueId;
 use qat::{Mode, QatModel};
 use std::sync::Arc;
 
@@ -46,13 +47,29 @@ impl Teacher {
     /// # Errors
     /// [`TrainError::UnknownFeature`] for the first name in `distillation.features` that is no activation of `model`.
     pub fn new(model: &QatModel, distillation: Distillation) -> Result<Self, TrainError> {
-        for name in &distillation.features {
-            if model.topology().steps.iter().all(|step| step.name != *name) {
-                let known = model.topology().steps.iter().map(|step| step.name.clone()).collect();
-                return Err(TrainError::UnknownFeature { name: name.clone(), known });
-            }
-        }
+        distillation.features.iter().try_for_each(|name| activation(model, name).map(drop))?;
         Ok(Self { model: Arc::new(model.valid().with_mode(Mode::Float)), replicas: Vec::new(), distillation })
+    }
+
+    /// Checks that `student` gives the same scores and activations.
+    ///
+    /// # Errors
+    /// [`TrainError::UnknownFeature`], [`TrainError::TeacherMismatch`].
+    pub fn suits(&self, student: &QatModel) -> Result<(), TrainError> {
+        let shape = |model: &QatModel, value: ValueId| model.topology().values[value.0].sample_shape();
+        let same = |place: &str, (expected, found): (Vec<usize>, Vec<usize>)| {
+            if expected == found {
+                return Ok(());
+            }
+            let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
+            Err(TrainError::TeacherMismatch { place: place.into(), expected, found })
+        };
+        let scores = |model| shape(model, before_softmax(model));
+        same("scores", (scores(student), scores(&self.model)))?;
+        self.distillation.features.iter().try_for_each(|name| {
+            let of = |model: &QatModel| Ok::<_, TrainError>(shape(model, activation(model, name)?));
+            same(name, (of(student)?, of(&self.model)?))
+        })
     }
 
     fn to_device(&self, device: &Device) -> Self {
@@ -67,6 +84,15 @@ impl Teacher {
         // Clones of a model share its running statistics.
         Arc::new(self.model.valid().fork(device))
     }
+}
+
+/// The activation of that name.
+fn activation(model: &QatModel, name: &str) -> Result<ValueId, TrainError> {
+    let steps = &model.topology().steps;
+    steps.iter().find(|step| step.name == name).map(|step| step.output).ok_or_else(|| TrainError::UnknownFeature {
+        name: name.into(),
+        known: steps.iter().map(|step| step.name.clone()).collect(),
+    })
 }
 
 impl Objective {

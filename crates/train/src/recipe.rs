@@ -208,6 +208,7 @@ struct Float<M> {
 /// Float training from where the run stands, or what it made, with so many epochs to follow; `None` when interrupted.
 fn float<M: Classifier>(model: M, data: &FitData, later: usize, setting: &Setting<'_>) -> Result<Option<Float<M>>, TrainError> {
     let Setting { run, device, .. } = *setting;
+    run.manifest().data.suits(&data.train)?;
     let (model, quantized_from) = match run.last_checkpoint()? {
         Some(checkpoint) if checkpoint.info().phase == Phase::Qat => (load_model(&run.float_model(), model)?, Some(checkpoint)),
         Some(checkpoint) => {
@@ -291,7 +292,11 @@ impl<'a> Quantization<'a> {
     ) -> Result<Self, TrainError> {
         let distillation = &setting.run.manifest().schedule.distillation;
         let teacher = match distillation.is_used() {
-            true => Some(Teacher::new(teacher.unwrap_or(&prepared), distillation.clone())?),
+            true => {
+                let teacher = Teacher::new(teacher.unwrap_or(&prepared), distillation.clone())?;
+                teacher.suits(&prepared)?;
+                Some(teacher)
+            }
             false => None,
         };
         Ok(Self { prepared, teacher, data, setting })

@@ -368,6 +368,7 @@ pub fn fit<M: Classifier>(
 
     let training_device = if device.is_autodiff() { device.clone() } else { device.clone().autodiff() };
     let images_of = &run.manifest().data;
+    images_of.suits(&data.train)?;
     let position = (plan.phase.loader_epoch(from.step / steps_per_epoch), from.step % steps_per_epoch * plan.accumulate);
     let train = ImageLoader::new(data.train.clone(), images_of.train(&data.train, plan.batch_size, plan.seed), &training_device)
         .starting_at(position.0, position.1);

@@ -250,6 +250,16 @@ fn a_teacher_that_is_the_student_has_nothing_to_say() {
     assert_ne!(of(other(), only(1.0, features)), of(other(), only(1.0, Vec::new())));
     let error = Teacher::new(&model, only(0.5, vec!["conv9".into()])).unwrap_err();
     assert!(error.to_string().starts_with("distillation.features, \"conv9\": expected one of conv1, "), "{error}");
+    // Of another network, the scores have the same shape, but the activation of that name has not, or there is none.
+    let teacher = |features: Vec<String>| Teacher::new(&model, only(0.5, features)).unwrap();
+    teacher(Vec::new()).suits(&linear()).unwrap();
+    let error = teacher(vec!["conv1".into()]).suits(&linear()).unwrap_err();
+    assert!(matches!(error, TrainError::UnknownFeature { .. }), "{error}");
+    let mut narrow = Tiny::init(3);
+    narrow.linear = burn::nn::LinearConfig::new(64, 4).init(&Device::flex());
+    let narrow = qat_train::recipe::prepare(&narrow, SHAPE, &QConfig::int8()).unwrap();
+    let error = teacher(Vec::new()).suits(&narrow).unwrap_err().to_string();
+    assert_eq!(error, "distillation, scores: expected [4], as the student gives, found [10]");
 }
 
 #[test]
