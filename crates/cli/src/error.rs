@@ -10,9 +10,9 @@ use qat::graph::ImportError;
 use qat::{DeviceError, GraphError};
 use qat_export::{CheckError, ConvertError, ExportError, Format, Target};
 use qat_runtime::{ModelError, RunError};
-use qat_train::{PretrainedError, TrainError};
 use qat_train::data::npy::NpyError;
 use qat_train::data::{DataError, FetchError};
+use qat_train::{PretrainedError, TrainError};
 
 /// An error of the command line, or of a crate below it.
 #[derive(Debug, thiserror::Error)]

@@ -89,9 +89,10 @@ impl Source {
             _ => Err(CliError::Usage {
                 what: "unsupported model",
                 place: path.display().to_string(),
-                expected: "a run directory, an .onnx or .tflite file, an integer .safetensors file, or weights as .pt, .pth, .th, \
+                expected:
+                    "a run directory, an .onnx or .tflite file, an integer .safetensors file, or weights as .pt, .pth, .th, \
                            .safetensors, .bpk or .mpk together with --model ZOO"
-                    .into(),
+                        .into(),
                 found: extension.map_or_else(|| "a file without extension".into(), |extension| format!("a .{extension} file")),
                 hint: None,
             }),
@@ -332,7 +333,9 @@ fn require(file: &Path, run: &RunDirectory) -> Result<(), CliError> {
         place: run.path().display().to_string(),
         expected: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         found: "no such file".into(),
-        hint: Some("finish the run with `qat train … --resume` or `qat finetune … --resume`, without --float-only for a quantized model"),
+        hint: Some(
+            "finish the run with `qat train … --resume` or `qat finetune … --resume`, without --float-only for a quantized model",
+        ),
     })
 }
 

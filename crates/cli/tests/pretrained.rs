@@ -66,7 +66,10 @@ fn weights_are_quantized_and_the_run_is_complete_in_itself() {
     let report = json(args.iter().chain(&["--out", text(&out)]));
     fs::remove_file(&copy).unwrap();
     assert_eq!((report["command"].as_str(), report["model"].as_str()), (Some("quantize"), Some("mlp")));
-    assert_eq!((report["contract"].as_str(), report["target"].as_str(), report["input"].as_str()), (Some("fp32-rne"), Some("onnx"), Some("unit")));
+    assert_eq!(
+        (report["contract"].as_str(), report["target"].as_str(), report["input"].as_str()),
+        (Some("fp32-rne"), Some("onnx"), Some("unit"))
+    );
     assert!((number(&report, "float_accuracy") - number(&report, "ptq_accuracy")).abs() < 2.0, "{report}");
     assert_eq!(report["fake_quant_accuracy"], report["ptq_accuracy"], "nothing was trained");
     assert!(number(&report, "agreement") > 99.0, "{report}");
@@ -89,12 +92,15 @@ fn weights_are_fine_tuned_and_go_back_under_their_keys() {
     // The keys that DataParallel gives, within a name of its own.
     let bytes = fs::read(weights()).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let renamed: Vec<_> = file.tensors().into_iter().map(|(name, view)| (format!("module.{}", name.replace("fc", "layer")), view)).collect();
+    let renamed: Vec<_> =
+        file.tensors().into_iter().map(|(name, view)| (format!("module.{}", name.replace("fc", "layer")), view)).collect();
     let (from, out) = (folder.path().join("parallel.safetensors"), folder.path().join("run"));
     fs::write(&from, safetensors::serialize(renamed, None).unwrap()).unwrap();
     let tune = |more: &[&str]| {
         let args = ["finetune", text(&from), "--model", "mlp", "--rename", "^layer=fc", "--data", "mnist", "--limit", "256"];
-        let more = ["--epochs", "1", "--samples", "64", "--target", "tflite", "--out", text(&out)].into_iter().chain(more.iter().copied());
+        let more = ["--epochs", "1", "--samples", "64", "--target", "tflite", "--out", text(&out)]
+            .into_iter()
+            .chain(more.iter().copied());
         qat().args(args).args(more).args(["--json", "-q"]).output().unwrap()
     };
     let output = tune(&[]);
@@ -118,7 +124,9 @@ fn a_float_tflite_file_needs_no_network() {
     let folder = TempDir::new().unwrap();
     let graph = Path::new(env!("CARGO_MANIFEST_DIR")).join("../export/tests/data/float_tflite/mnist.tflite");
     let out = folder.path().join("run");
-    let output = qat().args(["quantize", text(&graph), "--calib", "mnist", "--samples", "64", "--limit", "128", "--out", text(&out)]).output();
+    let output = qat()
+        .args(["quantize", text(&graph), "--calib", "mnist", "--samples", "64", "--limit", "128", "--out", text(&out)])
+        .output();
     let output = output.unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("--input says otherwise"), "{}", stderr(&output));
@@ -188,5 +196,9 @@ fn published_models_are_as_right_as_published() {
     let args = ["eval", text(&resnet8), "--data", text(&data), "--json", "-q"];
     let output = qat().args(args).output().unwrap();
     let report: Value = serde_json::from_str(stdout(&output).lines().last().unwrap()).unwrap();
-    assert_eq!((report["input"].as_str(), (number(&report, "float_accuracy") * 100.0).round()), (Some("raw"), 8800.0), "{report}");
+    assert_eq!(
+        (report["input"].as_str(), (number(&report, "float_accuracy") * 100.0).round()),
+        (Some("raw"), 8800.0),
+        "{report}"
+    );
 }

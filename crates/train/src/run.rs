@@ -388,7 +388,10 @@ impl RunDirectory {
         let [from, to] = [file, &copy].map(|path| path.parent().unwrap_or(Path::new("")).to_owned());
         let others = beside.iter().map(|name| (from.join(name), to.join(name)));
         for (from, to) in others.chain([(file.to_owned(), copy.clone())]) {
-            let io = |path: &Path| { let path = path.to_owned(); move |source| TrainError::Io { action: ACTION, path, source } };
+            let io = |path: &Path| {
+                let path = path.to_owned();
+                move |source| TrainError::Io { action: ACTION, path, source }
+            };
             let bytes = fs::read(&from).map_err(io(&from))?;
             let folder = to.parent().unwrap_or(Path::new(""));
             fs::create_dir_all(folder).map_err(io(folder))?;

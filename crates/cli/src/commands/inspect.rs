@@ -72,8 +72,7 @@ pub fn run(args: &Inspect, global: &Global) -> Result<(), CliError> {
         samples = Some(set.len());
     }
     let mut noise = noise.into_iter();
-    let rows: Vec<Row> =
-        layer_rows(&model, calibrated).into_iter().map(|layer| Row { layer, noise: noise.next() }).collect();
+    let rows: Vec<Row> = layer_rows(&model, calibrated).into_iter().map(|layer| Row { layer, noise: noise.next() }).collect();
 
     let table = table(&rows);
     let summary = summary(&rows);

@@ -124,5 +124,12 @@ fn calib(args: &Quantize, model: &QatModel, path: &Path) -> Result<Calib, CliErr
 
 /// No images.
 fn nothing() -> ImageSet {
-    ImageSet { name: String::new(), shape: [1, 1, 1], classes: 1, class_names: Vec::new(), images: Vec::new(), labels: Vec::new() }
+    ImageSet {
+        name: String::new(),
+        shape: [1, 1, 1],
+        classes: 1,
+        class_names: Vec::new(),
+        images: Vec::new(),
+        labels: Vec::new(),
+    }
 }

@@ -33,21 +33,8 @@ pub struct MobileNet {
 
 /// Channels after the stem and after each block, and the block's stride.
 const STEM: usize = 8;
-const BLOCKS: [(usize, usize); 13] = [
-    (16, 1),
-    (32, 2),
-    (32, 1),
-    (64, 2),
-    (64, 1),
-    (128, 2),
-    (128, 1),
-    (128, 1),
-    (128, 1),
-    (128, 1),
-    (128, 1),
-    (256, 2),
-    (256, 1),
-];
+const BLOCKS: [(usize, usize); 13] =
+    [(16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), (128, 1), (128, 1), (128, 1), (128, 1), (128, 1), (256, 2), (256, 1)];
 
 impl MobileNet {
     /// A network with freshly drawn weights; the device's random numbers decide them.
