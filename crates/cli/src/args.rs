@@ -314,7 +314,7 @@ const FORMAT_HELP: &str = "File format: onnx, onnx-qop, tflite, safetensors, bur
      float-safetensors is a run's float weights as PyTorch names them";
 
 /// `--model` in the help.
-const NETWORK_HELP: &str = "Network: mlp, lenet, resnet8, resnet20, ds-cnn, lstm or gru";
+const NETWORK_HELP: &str = "Network: mlp, tfc, sfc, lfc, lenet, resnet8, resnet20, cnv, mobilenet-v1-025, ds-cnn, lstm or gru";
 
 /// `--target` of `quantize` and `finetune` in the help.
 const NATURAL_TARGET_HELP: &str = "Runtime the integers are for: onnx, tflite, tflm or rust [default: the scheme's own]";

@@ -71,7 +71,8 @@ impl Source {
             (Some("onnx"), _) => unused("an .onnx file").map(|()| graph(FloatKind::Onnx)),
             (Some("tflite"), _) if is_float_tflite(path) => unused("a .tflite file").map(|()| graph(FloatKind::Tflite)),
             (Some("tflite"), _) => unused("a .tflite file").map(|()| Self::Tflite(path.clone())),
-            (Some("safetensors"), _) if is_integer_checkpoint(path) => {
+            // What cannot be told is refused by the reader that is more likely to be meant.
+            (Some("safetensors"), zoo) if is_integer_checkpoint(path).unwrap_or(zoo.is_none()) => {
                 unused("an integer .safetensors file").map(|()| Self::Integers(path.clone()))
             }
             (Some("pt" | "pth" | "th" | "safetensors" | "bpk" | "mpk"), Some(zoo)) => {

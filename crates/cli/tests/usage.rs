@@ -15,7 +15,8 @@ fn wrong_usage_is_exit_code_2() {
     let run_folder = trained().to_str().unwrap();
     for (args, words) in [
         (vec![], "missing command"),
-        (vec!["quantize"], "unknown command"),
+        (vec!["prune"], "unknown command"),
+        (vec!["quantize"], "missing argument"),
         (vec!["data"], "expected one of list, check"),
         (vec!["data", "fetch", "mnist"], "unknown command"),
         (vec!["eval"], "missing argument"),
@@ -31,7 +32,7 @@ fn wrong_usage_is_exit_code_2() {
         (vec!["export", run_folder, "--format", "onnx", "--target", "abacus", "--out", "x"], "onnx, tflite, tflm or rust"),
         (vec!["check", run_folder, "--target", "abacus"], "onnx, tflite, tflm or rust"),
         (vec!["train", "mnist", "--out", "x"], "--model ZOO"),
-        (vec!["train", "mnist", "--model", "vgg", "--out", "x"], "mlp, lenet, resnet8"),
+        (vec!["train", "mnist", "--model", "vgg", "--out", "x"], "mlp, tfc, sfc, lfc, lenet, resnet8, resnet20"),
         (
             vec!["train", "mnist", "--model", "mlp", "--scheme", "w5a5", "--out", "x"],
             "int8, int8-per-tensor, w4a8, w2a8, w8a16, w4a4, w3a3, w2a2 or a .toml file",
@@ -96,7 +97,9 @@ fn what_is_no_model_is_told() {
     assert!(refused(&eval(&path("none"), &[]), 1).contains("none"));
     assert!(refused(&eval(folder.path(), &[]), 1).contains("run.toml"));
     fs::write(path("net.onnx"), b"x").unwrap();
-    assert!(refused(&eval(&path("net.onnx"), &[]), 2).contains(".bpk"));
+    assert!(refused(&eval(&path("net.onnx"), &[]), 1).contains("net.onnx"));
+    fs::write(path("net.h5"), b"x").unwrap();
+    assert!(refused(&eval(&path("net.h5"), &[]), 2).contains(".bpk or .mpk"));
     fs::write(path("net.safetensors"), b"x").unwrap();
     assert!(refused(&eval(&path("net.safetensors"), &[]), 1).contains("safetensors"));
     let float = trained().join("float.bpk");

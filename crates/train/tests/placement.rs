@@ -47,3 +47,28 @@ fn lstm() {
 fn gru() {
     assert_eq!(listing(ZooModel::Gru), include_str!("goldens/gru.txt").trim_end());
 }
+
+#[test]
+fn tfc() {
+    assert_eq!(listing(ZooModel::Tfc), include_str!("goldens/tfc.txt").trim_end());
+}
+
+#[test]
+fn sfc() {
+    assert_eq!(listing(ZooModel::Sfc), include_str!("goldens/sfc.txt").trim_end());
+}
+
+#[test]
+fn lfc() {
+    assert_eq!(listing(ZooModel::Lfc), include_str!("goldens/lfc.txt").trim_end());
+}
+
+#[test]
+fn cnv() {
+    assert_eq!(listing(ZooModel::Cnv), include_str!("goldens/cnv.txt").trim_end());
+}
+
+#[test]
+fn mobilenet() {
+    assert_eq!(listing(ZooModel::MobileNet), include_str!("goldens/mobilenet.txt").trim_end());
+}

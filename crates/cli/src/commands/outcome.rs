@@ -94,8 +94,9 @@ impl Outcome<'_> {
                 results.agreement = Some(parity.agreement());
                 report.set("differing_codes", parity.differing_codes);
                 report.set("largest_difference", parity.largest_difference);
+                let simulation = if self.command == "quantize" { "PTQ" } else { "QAT" };
                 parity_line = Some(format!(
-                    "QAT and integers name one class on {} of {} images; {} of {} output codes differ, by at most {}",
+                    "{simulation} and integers name one class on {} of {} images; {} of {} output codes differ, by at most {}",
                     percent(parity.agreement()),
                     thousands(parity.samples as u64),
                     parity.differing_codes,

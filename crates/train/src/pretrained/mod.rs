@@ -77,6 +77,8 @@ struct Fit<'a> {
     own_key: &'a str,
     /// As the network names it, in the file's layout.
     name: String,
+    /// The network's shape, in the file's layout.
+    shape: Vec<usize>,
 }
 
 impl Weights {
@@ -157,7 +159,8 @@ impl Weights {
         let mut tensors = Vec::new();
         for fit in &fits {
             let tensor = values.remove(&fit.name).ok_or_else(|| self.malformed(format!("no use of {}", fit.name)))?;
-            tensors.push((fit.own_key.to_owned(), self.data(tensor)?));
+            let shape = self.tensors[fit.key].shape.to_vec();
+            tensors.push((fit.own_key.to_owned(), reshaped(self.data(tensor)?, shape)));
         }
         let part = fits.first().map_or("", |fit| fit.key.strip_suffix(fit.own_key).unwrap_or(""));
         for (key, tensor) in self.tensors.iter().filter(|(key, _)| self.is_batch_count(key)) {
@@ -187,13 +190,14 @@ impl Weights {
                 None => differences.unknown.push(described(key, found)),
                 Some(_) if fits.iter().any(|fit| fit.name == name) => differences.ambiguous.push(name),
                 Some(wanted) => {
-                    if wanted.shape != found.shape {
+                    if !is_same_layer(&wanted.shape.to_vec(), &found.shape.to_vec()) {
                         let (expected, found) = (wanted.shape.to_vec(), found.shape.to_vec());
                         differences.shapes.push(Reshaped { name: key.into(), expected, found });
                     } else if wanted.dtype.is_float() != found.dtype.is_float() {
                         differences.kinds.push(key.into());
                     }
-                    fits.push(Fit { key, own_key: key.strip_prefix(part.as_str()).unwrap_or(key), name });
+                    let shape = wanted.shape.to_vec();
+                    fits.push(Fit { key, shape, own_key: key.strip_prefix(part.as_str()).unwrap_or(key), name });
                 }
             }
         }
@@ -214,7 +218,7 @@ impl Weights {
         {
             return Err(PretrainedError::NonFinite { path: self.path.clone(), tensor: fit.key.into(), element, value });
         }
-        Ok(bridge::from_data(data, fit.name.clone(), None))
+        Ok(bridge::from_data(reshaped(data, fit.shape.clone()), fit.name.clone(), None))
     }
 
     fn data(&self, tensor: PackTensor) -> Result<TensorData, PretrainedError> {
@@ -229,6 +233,18 @@ impl Weights {
     fn malformed(&self, found: String) -> PretrainedError {
         PretrainedError::Malformed { path: self.path.clone(), expected: "readable weights", found }
     }
+}
+
+/// Whether shapes are equal, but for axes of 1 at the end: a linear layer's matrix is a convolution's of 1 by 1.
+fn is_same_layer(a: &[usize], b: &[usize]) -> bool {
+    let [a, b] = [a, b].map(|shape| shape.iter().rposition(|size| *size != 1).map_or(&shape[..0], |last| &shape[..=last]));
+    a == b
+}
+
+/// The same numbers under a shape of as many.
+fn reshaped(data: TensorData, shape: Vec<usize>) -> TensorData {
+    let dtype = data.dtype();
+    TensorData::from_bytes(data.into_bytes(), shape, dtype)
 }
 
 impl Layout {

@@ -45,9 +45,10 @@ pub(super) fn bytes(tensors: Vec<(String, TensorData)>) -> Result<Vec<u8>, Strin
     serialize(views, Some(metadata)).map_err(|error| error.to_string())
 }
 
-/// Whether a `.safetensors` file is an integer checkpoint of this program; `false` for what cannot be read.
-pub fn is_integer_checkpoint(path: &Path) -> bool {
-    std::fs::read(path).is_ok_and(|bytes| metadata(&bytes).is_ok_and(|metadata| metadata.contains_key(INTEGERS)))
+/// Whether a `.safetensors` file is an integer checkpoint of this program; `None` where its header cannot be read.
+pub fn is_integer_checkpoint(path: &Path) -> Option<bool> {
+    let bytes = std::fs::read(path).ok()?;
+    Some(metadata(&bytes).ok()?.contains_key(INTEGERS))
 }
 
 fn metadata(bytes: &[u8]) -> Result<HashMap<String, String>, String> {

@@ -83,7 +83,7 @@ impl DsCnn {
 }
 
 impl SeparableBlock {
-    fn init(c_in: usize, c_out: usize, stride: usize, device: &Device) -> Self {
+    pub(super) fn init(c_in: usize, c_out: usize, stride: usize, device: &Device) -> Self {
         Self {
             depthwise: conv3x3([c_in, c_in], stride, c_in, device),
             bn1: BatchNormConfig::new(c_in).init(device),
@@ -100,7 +100,7 @@ impl SeparableBlock {
 }
 
 /// A 3 by 3 convolution padded by one; its bias would be undone by the batch norm that follows.
-fn conv3x3(channels: [usize; 2], stride: usize, groups: usize, device: &Device) -> Conv2d {
+pub(super) fn conv3x3(channels: [usize; 2], stride: usize, groups: usize, device: &Device) -> Conv2d {
     Conv2dConfig::new(channels, [3, 3])
         .with_stride([stride, stride])
         .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))

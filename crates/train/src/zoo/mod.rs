@@ -1,13 +1,17 @@
 //! The zoo: small networks written as plain Burn modules, without a trace of quantization.
 //!
-//! All take images in NCHW layout with values in `[0, 1]` and give ten class scores. [`ZooModel`] is a name;
+//! All take images in NCHW layout, in the units of [`ZooModel::normalize`], and give ten class scores. [`ZooModel`] is a name;
 //! [`ZooNet`] is a network of any of these names, as one type, whose parameter paths are those of the plain network.
 
+mod cnv;
+mod dense;
 mod ds_cnn;
+mod fc;
 mod gru;
 mod lenet;
 mod lstm;
 mod mlp;
+mod mobilenet;
 mod resnet20;
 mod resnet8;
 
@@ -24,11 +28,15 @@ use burn::{
 };
 use std::{fmt, str::FromStr};
 
+pub use cnv::{Cnv, ConvBlock};
+pub use dense::Dense;
 pub use ds_cnn::{DsCnn, SeparableBlock};
+pub use fc::Fc;
 pub use gru::GruClassifier;
 pub use lenet::LeNet;
 pub use lstm::LstmClassifier;
 pub use mlp::Mlp;
+pub use mobilenet::MobileNet;
 pub use resnet8::{Block, ResNet8};
 pub use resnet20::{BasicBlock, ResNet20};
 
@@ -37,12 +45,22 @@ pub use resnet20::{BasicBlock, ResNet20};
 pub enum ZooModel {
     /// [`Mlp`].
     Mlp,
+    /// [`Fc`] with hidden layers of 64.
+    Tfc,
+    /// [`Fc`] with hidden layers of 256.
+    Sfc,
+    /// [`Fc`] with hidden layers of 1024.
+    Lfc,
     /// [`LeNet`].
     LeNet,
     /// [`ResNet8`].
     ResNet8,
     /// [`ResNet20`].
     ResNet20,
+    /// [`Cnv`].
+    Cnv,
+    /// [`MobileNet`].
+    MobileNet,
     /// [`DsCnn`] for one-channel images of 28 by 28.
     DsCnn,
     /// [`LstmClassifier`].
@@ -53,18 +71,36 @@ pub enum ZooModel {
 
 impl ZooModel {
     /// Every network, in the order in which they are listed to the user.
-    pub const ALL: [Self; 7] = [Self::Mlp, Self::LeNet, Self::ResNet8, Self::ResNet20, Self::DsCnn, Self::Lstm, Self::Gru];
+    pub const ALL: [Self; 12] = [
+        Self::Mlp,
+        Self::Tfc,
+        Self::Sfc,
+        Self::Lfc,
+        Self::LeNet,
+        Self::ResNet8,
+        Self::ResNet20,
+        Self::Cnv,
+        Self::MobileNet,
+        Self::DsCnn,
+        Self::Lstm,
+        Self::Gru,
+    ];
 
     /// All names, as messages list them.
-    pub const LIST: &'static str = "mlp, lenet, resnet8, resnet20, ds-cnn, lstm or gru";
+    pub const LIST: &'static str = "mlp, tfc, sfc, lfc, lenet, resnet8, resnet20, cnv, mobilenet-v1-025, ds-cnn, lstm or gru";
 
     /// The name on the command line and in files.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Mlp => "mlp",
+            Self::Tfc => "tfc",
+            Self::Sfc => "sfc",
+            Self::Lfc => "lfc",
             Self::LeNet => "lenet",
             Self::ResNet8 => "resnet8",
             Self::ResNet20 => "resnet20",
+            Self::Cnv => "cnv",
+            Self::MobileNet => "mobilenet-v1-025",
             Self::DsCnn => "ds-cnn",
             Self::Lstm => "lstm",
             Self::Gru => "gru",
@@ -74,8 +110,8 @@ impl ZooModel {
     /// Shape of one image, `[c, h, w]`.
     pub const fn input_shape(self) -> [usize; 3] {
         match self {
-            Self::Mlp | Self::LeNet | Self::DsCnn | Self::Lstm | Self::Gru => [1, 28, 28],
-            Self::ResNet8 | Self::ResNet20 => [3, 32, 32],
+            Self::Mlp | Self::Tfc | Self::Sfc | Self::Lfc | Self::LeNet | Self::DsCnn | Self::Lstm | Self::Gru => [1, 28, 28],
+            Self::ResNet8 | Self::ResNet20 | Self::Cnv | Self::MobileNet => [3, 32, 32],
         }
     }
 
@@ -88,7 +124,8 @@ impl ZooModel {
     pub fn normalize(self) -> Normalize {
         match self {
             Self::ResNet20 => Normalize::imagenet(),
-            Self::Mlp | Self::LeNet | Self::ResNet8 | Self::DsCnn | Self::Lstm | Self::Gru => Normalize::unit(),
+            Self::Tfc | Self::Sfc | Self::Lfc | Self::Cnv => Normalize::signed(),
+            _ => Normalize::unit(),
         }
     }
 
@@ -97,7 +134,36 @@ impl ZooModel {
         let table: &[(&str, &str)] = match self {
             // Torchvision's name of the last layer.
             Self::ResNet20 => &[(r"^fc\.", "linear.")],
-            Self::Mlp | Self::LeNet | Self::ResNet8 | Self::DsCnn | Self::Lstm | Self::Gru => &[],
+            // Places in Brevitas' lists, which count activations and pools as well.
+            Self::Tfc | Self::Sfc | Self::Lfc => &[
+                (r"^features\.2\.", "hidden.0.linear."),
+                (r"^features\.3\.", "hidden.0.bn."),
+                (r"^features\.6\.", "hidden.1.linear."),
+                (r"^features\.7\.", "hidden.1.bn."),
+                (r"^features\.10\.", "hidden.2.linear."),
+                (r"^features\.11\.", "hidden.2.bn."),
+                (r"^features\.14\.", "output."),
+            ],
+            Self::Cnv => &[
+                (r"^conv_features\.1\.", "convs.0.conv."),
+                (r"^conv_features\.2\.", "convs.0.bn."),
+                (r"^conv_features\.4\.", "convs.1.conv."),
+                (r"^conv_features\.5\.", "convs.1.bn."),
+                (r"^conv_features\.8\.", "convs.2.conv."),
+                (r"^conv_features\.9\.", "convs.2.bn."),
+                (r"^conv_features\.11\.", "convs.3.conv."),
+                (r"^conv_features\.12\.", "convs.3.bn."),
+                (r"^conv_features\.15\.", "convs.4.conv."),
+                (r"^conv_features\.16\.", "convs.4.bn."),
+                (r"^conv_features\.18\.", "convs.5.conv."),
+                (r"^conv_features\.19\.", "convs.5.bn."),
+                (r"^linear_features\.0\.", "hidden.0.linear."),
+                (r"^linear_features\.1\.", "hidden.0.bn."),
+                (r"^linear_features\.3\.", "hidden.1.linear."),
+                (r"^linear_features\.4\.", "hidden.1.bn."),
+                (r"^linear_features\.6\.", "output."),
+            ],
+            _ => &[],
         };
         Rename::table(table)
     }
@@ -127,9 +193,14 @@ impl ZooModel {
         with_seed(device, seed, || {
             let net = match self {
                 Self::Mlp => ZooNet::Mlp(Mlp::init(device)),
+                Self::Tfc => ZooNet::Tfc(Fc::init(64, device)),
+                Self::Sfc => ZooNet::Sfc(Fc::init(256, device)),
+                Self::Lfc => ZooNet::Lfc(Fc::init(1024, device)),
                 Self::LeNet => ZooNet::LeNet(LeNet::init(device)),
                 Self::ResNet8 => ZooNet::ResNet8(ResNet8::init(device)),
                 Self::ResNet20 => ZooNet::ResNet20(ResNet20::init(device)),
+                Self::Cnv => ZooNet::Cnv(Cnv::init(device)),
+                Self::MobileNet => ZooNet::MobileNet(MobileNet::init(device)),
                 Self::DsCnn => ZooNet::DsCnn(DsCnn::init(1, device)),
                 Self::Lstm => ZooNet::Lstm(LstmClassifier::init(device)),
                 Self::Gru => ZooNet::Gru(GruClassifier::init(device)),
@@ -191,12 +262,22 @@ impl ModuleVisitor for Draw {
 pub enum ZooNet {
     /// Named `mlp`.
     Mlp(Mlp),
+    /// Named `tfc`.
+    Tfc(Fc),
+    /// Named `sfc`.
+    Sfc(Fc),
+    /// Named `lfc`.
+    Lfc(Fc),
     /// Named `lenet`.
     LeNet(LeNet),
     /// Named `resnet8`.
     ResNet8(ResNet8),
     /// Named `resnet20`.
     ResNet20(ResNet20),
+    /// Named `cnv`.
+    Cnv(Cnv),
+    /// Named `mobilenet-v1-025`.
+    MobileNet(MobileNet),
     /// Named `ds-cnn`.
     DsCnn(DsCnn),
     /// Named `lstm`.
@@ -210,9 +291,14 @@ impl ZooNet {
     pub const fn model(&self) -> ZooModel {
         match self {
             Self::Mlp(_) => ZooModel::Mlp,
+            Self::Tfc(_) => ZooModel::Tfc,
+            Self::Sfc(_) => ZooModel::Sfc,
+            Self::Lfc(_) => ZooModel::Lfc,
             Self::LeNet(_) => ZooModel::LeNet,
             Self::ResNet8(_) => ZooModel::ResNet8,
             Self::ResNet20(_) => ZooModel::ResNet20,
+            Self::Cnv(_) => ZooModel::Cnv,
+            Self::MobileNet(_) => ZooModel::MobileNet,
             Self::DsCnn(_) => ZooModel::DsCnn,
             Self::Lstm(_) => ZooModel::Lstm,
             Self::Gru(_) => ZooModel::Gru,
@@ -225,6 +311,11 @@ macro_rules! each {
     ($value:expr, $net:ident => $body:expr) => {
         match $value {
             ZooNet::Mlp($net) => $body,
+            ZooNet::Tfc($net) => $body,
+            ZooNet::Sfc($net) => $body,
+            ZooNet::Lfc($net) => $body,
+            ZooNet::Cnv($net) => $body,
+            ZooNet::MobileNet($net) => $body,
             ZooNet::LeNet($net) => $body,
             ZooNet::ResNet8($net) => $body,
             ZooNet::ResNet20($net) => $body,
@@ -240,6 +331,11 @@ macro_rules! map_each {
     ($value:expr, $net:ident => $body:expr) => {
         match $value {
             ZooNet::Mlp($net) => ZooNet::Mlp($body),
+            ZooNet::Tfc($net) => ZooNet::Tfc($body),
+            ZooNet::Sfc($net) => ZooNet::Sfc($body),
+            ZooNet::Lfc($net) => ZooNet::Lfc($body),
+            ZooNet::Cnv($net) => ZooNet::Cnv($body),
+            ZooNet::MobileNet($net) => ZooNet::MobileNet($body),
             ZooNet::LeNet($net) => ZooNet::LeNet($body),
             ZooNet::ResNet8($net) => ZooNet::ResNet8($body),
             ZooNet::ResNet20($net) => ZooNet::ResNet20($body),
@@ -308,7 +404,7 @@ mod tests {
         let error = "lenet5".parse::<ZooModel>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "model \"lenet5\": expected one of mlp, lenet, resnet8, resnet20, ds-cnn, lstm, gru, found no such network"
+            "model \"lenet5\": expected one of mlp, tfc, sfc, lfc, lenet, resnet8, resnet20, cnv, mobilenet-v1-025, ds-cnn, lstm, gru, found no such network"
         );
     }
 
