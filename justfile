@@ -31,6 +31,14 @@ chaos kills="50" seed="20261124":
 bench-runtime:
     cargo bench -p qat-runtime --bench engine
 
+# Times training steps on the CPU; names of networks and modes choose among them.
+bench *flags="":
+    cargo bench --workspace --bench train_step -- {{ flags }}
+
+# Times training steps of this workspace and PyTorch in turns; PYTHON has torch.
+bench-train-peers python="python3" *flags="":
+    {{ python }} benches/peers/train_step.py {{ flags }}
+
 # Times the integer engine and ONNX Runtime in turns; PYTHON has tests/peers/requirements.txt.
 bench-peers python="python3" *flags="":
     {{ python }} benches/peers/compare.py {{ flags }}
