@@ -34,9 +34,12 @@ pub struct Global {
         long,
         global = true,
         value_name = "DEVICE",
-        help = "Where to compute: flex, ndarray, wgpu[:N] or cuda[:N] [default: flex]"
+        help = "Where to compute: flex, ndarray, wgpu[:N], cuda[:N] or remote:ws://HOST:PORT[#N] [default: flex]"
     )]
     pub device: Option<DeviceName>,
+    /// Devices that share each batch of training with --device, as it takes them
+    #[arg(long, global = true, value_name = "DEVICES", value_delimiter = ',')]
+    pub more_devices: Vec<DeviceName>,
     /// Tell nothing on standard error but errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -85,6 +88,8 @@ pub enum Command {
     Check(Check),
     /// Show layers, ranges, sizes and noise
     Inspect(Inspect),
+    /// Let other machines compute on a device of this one; needs a build with the feature remote
+    Serve(Serve),
     /// Find, check and download datasets
     #[command(arg_required_else_help = false)]
     Data {
@@ -217,6 +222,14 @@ pub struct Finetune {
     /// Run directory
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
+}
+
+/// `qat serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where to listen; everybody who can connect there can compute here
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
+    pub listen: std::net::SocketAddr,
 }
 
 /// `qat eval`.

@@ -41,6 +41,7 @@ struct Partial {
     limit: Option<usize>,
     scheme: Option<Scheme>,
     device: Option<String>,
+    more_devices: Option<Vec<String>>,
     seed: Option<u64>,
     batch_size: Option<usize>,
     data: Option<DataConfig>,
@@ -74,11 +75,15 @@ pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> R
     };
     let of_run = || file.scheme.or_else(|| earlier.map(|earlier| earlier.scheme.clone())).unwrap_or_default();
     let scheme = train.scheme.over(of_run)?;
-    if let Some(device) = &file.device
-        && device.parse::<qat::DeviceName>().is_err()
-    {
-        return Err(malformed("a known device", format!("device = {device:?}")).into());
+    for device in file.device.iter().chain(file.more_devices.iter().flatten()) {
+        if device.parse::<qat::DeviceName>().is_err() {
+            return Err(malformed("a known device", format!("device {device:?}")).into());
+        }
     }
+    let more_devices = match global.more_devices.as_slice() {
+        [] => file.more_devices.or(earlier.map(|earlier| earlier.more_devices.clone())).unwrap_or_default(),
+        names => names.iter().map(ToString::to_string).collect(),
+    };
     let device = global.device.map(|device| device.to_string()).or(file.device).or(earlier.map(|earlier| earlier.device.clone()));
 
     let mut schedule = earlier.map_or_else(Schedule::default, |earlier| earlier.schedule.clone());
@@ -98,6 +103,7 @@ pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> R
     // The network's own units are those of pretrained weights, which a run that begins without any can have as well.
     let own = || DataConfig { normalize: model.normalize(), ..DataConfig::default() };
     manifest.data = file.data.or(earlier.map(|earlier| earlier.data.clone())).unwrap_or_else(own);
+    manifest.more_devices = more_devices;
     manifest.limit = train.limit.map(Into::into).or(file.limit).or(earlier.and_then(|earlier| earlier.limit));
     manifest.validate()?;
     Ok(manifest)

@@ -105,6 +105,15 @@ pub enum CliError {
         /// What the device said.
         source: ExecutionError,
     },
+    /// A device could not be served.
+    #[error("serving, {address}: expected a server, found {source}")]
+    #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "only a build with remote devices serves them"))]
+    Serve {
+        /// Where it was to listen.
+        address: std::net::SocketAddr,
+        /// What the system or Burn said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Of a device's name.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -157,7 +166,9 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Help(_) => 0,
-            Self::Usage { .. } | Self::Device(_) | Self::Pretrained(PretrainedError::Rule { .. }) => 2,
+            Self::Device(DeviceError::Unreachable { .. }) => 1,
+            Self::Usage { .. } | Self::Device(_) | Self::Train(TrainError::DeviceName(DeviceError::NotBuiltIn { .. })) => 2,
+            Self::Pretrained(PretrainedError::Rule { .. }) => 2,
             Self::Target { .. } | Self::Export(ExportError::Unsupported { .. }) => 3,
             Self::Convert(ConvertError::Unsupported { .. } | ConvertError::Bias { .. } | ConvertError::Model(_)) => 3,
             Self::Check(_) | Self::Model(_) | Self::Obstacles { .. } => 3,

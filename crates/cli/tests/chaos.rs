@@ -46,6 +46,7 @@ label_smoothing = 0.1
 activations_after = 0.2
 freeze_ranges_after = 0.8
 average_decay = 0.95
+select_best = true
 checkpoint_every = 2
 distillation = { weight = 0.5, temperature = 2.0 }
 stages = [{ weights = 8, activations = 8, epochs = 1 }]

@@ -31,7 +31,7 @@ fn ranges(model: &IntegerModel) -> Vec<Clamp> {
 #[test]
 fn integers_are_near_and_their_codes_in_range() {
     for target in [Target::Onnx, Target::Tflite, Target::Tflm] {
-        for (name, config) in schemes() {
+        for (name, config) in [("int8", QConfig::int8())].into_iter().chain(schemes()) {
             let model = trained(&config, SEED);
             let integers = convert(&model, target).unwrap();
             let batch = images(SEED + 2, &Device::flex());
@@ -46,8 +46,8 @@ fn integers_are_near_and_their_codes_in_range() {
                 parity.codes,
                 parity.largest_difference
             );
-            // Sums, pools and means round in each runtime's own way; one such code of few bits may change a sample's scores.
-            assert!(share <= 12.0, "{name} for {}: {parity:?}", target.name());
+            // TFLite's average pool rounds on its input's grid first: where that changes a code of few bits, it changes the scores.
+            assert!(share <= 2.0 || target != Target::Onnx, "{name} for {}: {parity:?}", target.name());
             assert!(parity.agreeing * 100 >= 95 * SAMPLES, "{name} for {}: {parity:?}", target.name());
         }
     }
@@ -62,8 +62,15 @@ fn layers_read_codes_of_their_own_bits() {
         let low = Clamp { min: -(1 << (bits - 1)), max: (1 << (bits - 1)) - 1 };
         let weighted: Vec<(&str, Clamp)> =
             integers.nodes.iter().filter_map(|node| Some((node.op.layer()?, ranges[node.inputs[0].0]))).collect();
-        let expected =
-            [("stem", Clamp::INT8), ("first", low), ("second", low), ("third", low), ("wide", low), ("head", Clamp::INT8)];
+        let expected = [
+            ("stem", Clamp::INT8),
+            ("first", low),
+            ("second", low),
+            ("third", low),
+            ("wide", low),
+            ("pooled", low),
+            ("head", Clamp::INT8),
+        ];
         assert_eq!(weighted, expected, "{name}");
         // Relu outputs are unsigned: real 0 is the lowest code. What sums read has 8 bits.
         for node in integers.nodes.iter().filter(|node| matches!(node.op, Op::Add(_))) {

@@ -6,9 +6,11 @@
 mod peers;
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use flate2::read::GzDecoder;
 use peers::{Array, Peer, compare, shared};
 use qat::graph::import_tflite;
 use qat::{Mode, QConfig, QatModel};
@@ -110,11 +112,85 @@ fn the_pretrained_resnet8_is_what_litert_computes() {
     let file = directory.path().join("again.tflite");
     write_tflite(&integers, &TfliteOptions::default(), &file).unwrap();
     assert_eq!(operators(&file).len(), 16);
+    assert_eq!(edges(&file), edges(&path));
+    assert_eq!(edges(&file)[0], ("input_1".to_owned(), vec![1, 32, 32, 3]));
     let Some(python) = Peer::LiteRt.python() else { return };
     let peer = Peer::LiteRt.run(&python, &path, &Array::floats(&x, &[labels.len(), 32, 32, 3]), &[]).unwrap();
     near("pretrained ResNet-8", &y, &peer.reals(), 1e-4);
     let peer = Peer::LiteRt.run(&python, &file, &Array::codes(codes.view(), &[labels.len(), 32, 32, 3]), &[]).unwrap();
     assert_eq!(compare("exported again", &found, &peer), (0, 0));
+}
+
+/// Labels, and the 10,000 test images of the JPEG set as `[height, width, channel]` of 0 to 255.
+fn jpegs() -> Option<(Vec<u8>, Vec<f32>)> {
+    // Alphabetical, which is the order of labels.
+    const CLASSES: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+    let path = shared("datasets/cifar10/cifar10-jpeg.tar.gz")?;
+    let mut archive = tar::Archive::new(GzDecoder::new(fs::File::open(path).unwrap()));
+    let (mut labels, mut pixels) = (Vec::new(), Vec::new());
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().to_string_lossy().into_owned();
+        let Some((class, _)) = name.strip_prefix("test/").and_then(|rest| rest.split_once('/')) else { continue };
+        if !name.ends_with(".jpg") {
+            continue;
+        }
+        labels.push(CLASSES.iter().position(|known| *known == class).unwrap() as u8);
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        let image = image::load_from_memory_with_format(&bytes, image::ImageFormat::Jpeg).unwrap().to_rgb8();
+        assert_eq!(image.dimensions(), (32, 32));
+        pixels.extend(image.into_raw().into_iter().map(f32::from));
+    }
+    Some((labels, pixels))
+}
+
+#[test]
+fn the_pretrained_resnet8_keeps_its_score_on_jpeg_images() {
+    let (Some(path), Some((labels, x))) = (shared(RESNET8), jpegs()) else { return };
+    assert_eq!(labels.len(), 10_000);
+    let (_, train) = records("data_batch_1.bin").unwrap();
+    let (float, quantized) = quantized(&path, &train[..512 * 3072]);
+    let real = hits(&forward(&float, &x, 250), &labels);
+    let integers = convert(&quantized, Target::Tflite).unwrap();
+    let qparams = integers.input_info().qparams;
+    let codes = Codes::Int8(x.iter().map(|&pixel| quantize(pixel, qparams)).collect());
+    let found = hits(&integers.run(&codes).unwrap().to_i32s(), &labels);
+    println!("of {} JPEG test images right: float {real}, integers {found}", labels.len());
+    // LiteRT gives 75.48 % with its own decoder of images, whose pixels may differ by 1; the int8 model beside it 75.42 %.
+    assert!((7530..=7566).contains(&real), "{real}");
+    assert!(found >= 7542, "{found}");
+}
+
+#[test]
+fn a_trained_keras_network_keeps_its_score_and_every_code() {
+    // Bytes behind a header of a gzipped IDX file.
+    let idx = |file: &str, header: usize| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/mnist").join(file);
+        let mut bytes = Vec::new();
+        GzDecoder::new(fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
+        bytes.split_off(header)
+    };
+    let pixels = |bytes: &[u8]| bytes.iter().map(|&pixel| f32::from(pixel)).collect::<Vec<f32>>();
+    const SAMPLES: usize = 2000;
+    let labels = idx("t10k-labels-idx1-ubyte.gz", 8)[..SAMPLES].to_vec();
+    let x = pixels(&idx("t10k-images-idx3-ubyte.gz", 16)[..SAMPLES * 784]);
+    let train = pixels(&idx("train-images-idx3-ubyte.gz", 16)[..512 * 784]);
+    let (float, quantized) = quantized(&data("mnist.tflite"), &train);
+    let real = hits(&forward(&float, &x, 250), &labels);
+    let integers = convert(&quantized, Target::Tflite).unwrap();
+    let qparams = integers.input_info().qparams;
+    let codes = Codes::Int8(x.iter().map(|&pixel| quantize(pixel, qparams)).collect());
+    let found = integers.run(&codes).unwrap();
+    let right = hits(&found.to_i32s(), &labels);
+    println!("of {SAMPLES} MNIST test images right: float {real}, integers {right}");
+    assert!(real > 97 * SAMPLES / 100 && right + SAMPLES / 200 > real);
+    let Some(python) = Peer::LiteRt.python() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("mnist.tflite");
+    write_tflite(&integers, &TfliteOptions::default(), &file).unwrap();
+    let theirs = Peer::LiteRt.run(&python, &file, &Array::codes(codes.view(), &[SAMPLES, 28, 28, 1]), &[]).unwrap();
+    assert_eq!(compare("mnist", &found, &theirs), (0, 0));
 }
 
 /// The builtin operators of a file, in order.
@@ -149,7 +225,6 @@ fn float_networks_give_what_tensorflow_gives() {
         let (x, y) = golden(name);
         let path = data(&format!("{name}.tflite"));
         let graph = import_tflite(&path).unwrap();
-        println!("{name}\n{}", graph.listing());
         let model = QatModel::from_imported(graph, &QConfig::int8(), &Device::flex()).unwrap();
         assert_eq!(sample_shape(&model), x.shape[1..], "{name}");
         let topology = model.topology();
@@ -181,34 +256,32 @@ fn exported_again_they_have_their_own_edges_and_the_same_codes() {
         let path = data(&format!("{name}.tflite"));
         let (x, _) = golden(name);
         let (_, quantized) = quantized(&path, &x.reals());
-        for target in [Target::Tflite, Target::Tflm] {
-            let integers = convert(&quantized, target).unwrap_or_else(|error| panic!("{name} for {target:?}: {error}"));
-            let input = integers.input_info();
-            let codes = Codes::Int8(x.reals().into_iter().map(|number| quantize(number, input.qparams)).collect());
-            let found = integers.run(&codes).unwrap();
-            let directory = tempfile::tempdir().unwrap();
-            let file = directory.path().join("again.tflite");
-            write_tflite(&integers, &TfliteOptions::default(), &file).unwrap();
-            assert_eq!(edges(&file), edges(&path), "{name}");
-            let turned = operators(&file).iter().filter(|operator| **operator == BuiltinOperator::TRANSPOSE).count();
-            let expected = operators(&path).iter().filter(|operator| **operator == BuiltinOperator::TRANSPOSE).count();
-            println!("{name}, {target:?}: {} operators, {} before", operators(&file).len(), operators(&path).len());
-            assert!(turned <= expected, "{name}: {turned} transposes instead of {expected}: {:?}", operators(&file));
-            let peer = if target == Target::Tflite { Peer::LiteRt } else { Peer::LiteRtReference };
-            let Some(python) = peer.python() else { continue };
-            let theirs = peer.run(&python, &file, &Array::codes(codes.view(), &x.shape), &[]).unwrap();
-            let ours = match target {
-                Target::Tflite => found,
-                _ => qat_export::with_rules(&integers, peer.rules()).unwrap().run(&codes).unwrap(),
-            };
-            assert_eq!(compare(format!("{name} in {peer:?}"), &ours, &theirs), (0, 0));
-        }
+        let integers = convert(&quantized, Target::Tflite).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let input = integers.input_info();
+        let codes = Codes::Int8(x.reals().into_iter().map(|number| quantize(number, input.qparams)).collect());
+        let found = integers.run(&codes).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("again.tflite");
+        write_tflite(&integers, &TfliteOptions::default(), &file).unwrap();
+        assert_eq!(edges(&file), edges(&path), "{name}");
+        let transposes = |path: &Path| operators(path).iter().filter(|operator| **operator == BuiltinOperator::TRANSPOSE).count();
+        println!("{name}: {} operators, {} in the float file", operators(&file).len(), operators(&path).len());
+        assert!(transposes(&file) <= transposes(&path), "{name}: {:?}", operators(&file));
+        let Some(python) = Peer::LiteRt.python() else { continue };
+        let theirs = Peer::LiteRt.run(&python, &file, &Array::codes(codes.view(), &x.shape), &[]).unwrap();
+        assert_eq!(compare(name, &found, &theirs), (0, 0));
     }
 }
 
-/// Shapes of what a file takes and gives, batch included.
-fn edges(path: &Path) -> [Vec<i32>; 2] {
+/// Names and shapes of what a file takes and gives, batch included.
+fn edges(path: &Path) -> [(String, Vec<i32>); 2] {
     let file = tflite::read(&fs::read(path).unwrap()).unwrap();
     let subgraph = &file.subgraphs[0];
-    [&subgraph.inputs, &subgraph.outputs].map(|ends| subgraph.tensors[ends[0] as usize].shape.clone())
+    let signature = file.signature_defs.first();
+    let ends = [(&subgraph.inputs, signature.map(|s| &s.inputs)), (&subgraph.outputs, signature.map(|s| &s.outputs))];
+    ends.map(|(tensors, maps)| {
+        let tensor = &subgraph.tensors[tensors[0] as usize];
+        let name = maps.and_then(|maps| maps.first()).map_or(&tensor.name, |map| &map.name);
+        (name.clone(), tensor.shape.clone())
+    })
 }

@@ -43,13 +43,14 @@ pub mod graph;
 mod model;
 pub mod nn;
 mod observer;
+mod ops;
 mod qparams;
 mod scheme;
 mod tensor;
 
 pub use clamp::Clamp;
 pub use config::{ActivationConfig, ConfigError, LayerConfig, Override, QConfig};
-pub use device::{DeviceError, DeviceName};
+pub use device::{DeviceError, DeviceName, RemoteName};
 pub use fake_quantize::{FakeQuantize, Mode, RangeLearner, RangeSign, RangeSource, WeightScale};
 pub use format::{CodeRange, Granularity, IntegerFormat};
 pub use graph::GraphError;

@@ -506,12 +506,12 @@ impl QatModel {
     /// The parameters that are ranges and steps, of activations and of weights: what an optimizer may give a rate of its own.
     pub fn range_parameters(&self) -> Vec<ParamId> {
         let of = |quantizer: &FakeQuantize| {
-            [Some(quantizer.min.id), Some(quantizer.max.id), quantizer.step.as_ref().map(|step| step.id)].into_iter().flatten()
+            [Some(quantizer.min.id), Some(quantizer.max.id), quantizer.reach.as_ref().map(|reach| reach.id)].into_iter().flatten()
         };
         let mut all: Vec<ParamId> = of(&self.input).collect();
         for layer in &self.layers {
             all.extend(layer.output().into_iter().flat_map(of));
-            all.extend(layer.quantizer().and_then(|quantizer| quantizer.step.as_ref()).map(|step| step.id));
+            all.extend(layer.quantizer().and_then(|quantizer| quantizer.reach.as_ref()).map(|reach| reach.id));
         }
         all
     }

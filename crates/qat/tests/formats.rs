@@ -214,5 +214,5 @@ fn parameters_have_their_groups() {
     all.dedup();
     assert_eq!(all.len(), ranges.len() + biases.len(), "no parameter is in both");
     let QatLayer::Conv2d(stem) = &model.layers[0] else { panic!("the stem comes first") };
-    assert!(!all.contains(&&stem.weight.id) && ranges.contains(&stem.quantizer.step.as_ref().unwrap().id));
+    assert!(!all.contains(&&stem.weight.id) && ranges.contains(&stem.quantizer.reach.as_ref().unwrap().id));
 }

@@ -3,17 +3,17 @@
 //! [`Trainer`] gives any [`Classifier`] the two steps that Burn's `Learner` asks for. Training minimizes an [`Objective`]; validation reports
 //! the mean cross entropy. Not here: which optimizer follows, and when (see [`fit`](crate::fit::fit())).
 
-use crate::data::ImageBatch;
+use crate::data::{BatchPart, ImageBatch};
 use crate::fit::diagnosis::{self, Culprit};
 use crate::image_order::run_images;
 use crate::objective::{Objective, cross_entropy};
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor},
+    module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
     tensor::{Device, ExecutionError, Int, Tensor, TensorReadError},
     train::{InferenceStep, ItemLazy, TrainOutput, TrainStep, metric::Adaptor},
 };
 use qat::{Activation, QConfig, QatLayer, QatModel};
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 /// An image classifier.
 pub trait Classifier: Module + fmt::Display + 'static {
@@ -71,10 +71,6 @@ impl Classifier for QatModel {
         });
         let features = features.into_iter().map(|feature| feature.expect("a teacher checks the names")).collect();
         (found.expect("the scores are defined by a layer"), features)
-    }
-
-    fn quantized(&self) -> Option<&QatModel> {
-        Some(self)
     }
 
     fn first_non_finite(&self, images: Tensor<4>) -> Option<Culprit> {
@@ -139,7 +135,8 @@ impl<M: Classifier> Trainer<M> {
 fn reported(loss: &Tensor<1>, scores: Tensor<2>, targets: Tensor<1, Int>) -> StepOutput {
     let [images] = targets.dims();
     let correct = scores.detach().argmax(1).reshape([images]).equal(targets).int().sum();
-    StepOutput(Reading::Pending(Box::new(Pending { loss: loss.clone().detach(), correct, images })))
+    let reading = Reading::Pending(Box::new(Pending { loss: loss.clone().detach(), correct, images }));
+    StepOutput { reading, part: None, buffers: None }
 }
 
 impl<M: Classifier> TrainStep for Trainer<M> {
@@ -147,11 +144,19 @@ impl<M: Classifier> TrainStep for Trainer<M> {
     type Output = StepOutput;
 
     fn step(&self, batch: ImageBatch) -> TrainOutput<StepOutput> {
-        let targets = batch.targets.clone();
+        let (targets, part) = (batch.targets.clone(), batch.part);
         let (loss, scores) = self.objective.of(&self.model, batch);
-        let output = reported(&loss, scores, targets);
+        let mut output = reported(&loss, scores, targets);
+        if let Some(part) = part {
+            output.part = Some(part);
+            output.buffers = Some(Buffers::of(&self.model));
+        }
         // The gradients of all batches of a step are added up.
         let share = if self.accumulate == 1 { loss } else { loss / self.accumulate as f64 };
+        let share = match part {
+            Some(part) => share * part.share,
+            None => share,
+        };
         TrainOutput::new(self, share.backward(), output)
     }
 }
@@ -173,7 +178,8 @@ impl<M: Classifier> Module for Trainer<M> {
 
     fn fork(self, device: &Device) -> Self {
         let Self { model, objective, accumulate } = self;
-        Self { model: model.fork(device), objective, accumulate }
+        // Clones of a model share its running statistics, which must not leave the device that another clone is on.
+        Self { model: model.valid().train().fork(device), objective: objective.to_device(device), accumulate }
     }
 
     fn to_device(self, device: &Device) -> Self {
@@ -228,14 +234,15 @@ impl BatchResult {
         percent(self.correct, self.images)
     }
 
-    /// The result of several batches of one size; `None` of none.
+    /// The result of several batches together; `None` of none.
     pub(crate) fn joined(batches: &[Self]) -> Option<Self> {
-        let loss = batches.iter().map(|batch| f64::from(batch.loss)).sum::<f64>() / batches.len() as f64;
-        let sum = |part: fn(&Self) -> usize| batches.iter().map(part).sum();
+        let sum = |part: fn(&Self) -> usize| batches.iter().map(part).sum::<usize>();
+        let (correct, images) = (sum(|batch| batch.correct), sum(|batch| batch.images));
+        let loss = batches.iter().map(|batch| f64::from(batch.loss) * batch.images as f64).sum::<f64>() / images as f64;
         match batches {
             [] => None,
             [one] => Some(*one),
-            _ => Some(Self { loss: loss as f32, correct: sum(|batch| batch.correct), images: sum(|batch| batch.images) }),
+            _ => Some(Self { loss: loss as f32, correct, images }),
         }
     }
 }
@@ -247,7 +254,36 @@ pub(crate) fn percent(part: usize, whole: usize) -> f32 {
 
 /// What one batch said, on the device until it is read.
 #[derive(Clone, Debug)]
-pub struct StepOutput(Reading);
+pub struct StepOutput {
+    reading: Reading,
+    /// Which part of a batch it was, if devices share one.
+    part: Option<BatchPart>,
+    buffers: Option<Buffers>,
+}
+
+/// The numbers of a model that its forward changes: running statistics, flattened, by what they belong to. Fixed parameters are among
+/// them; they are the same before and after.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Buffers(pub(crate) HashMap<ParamId, Tensor<1>>);
+
+impl Buffers {
+    fn of<M: Module>(model: &M) -> Self {
+        // Running statistics are one update behind until someone asks for a validation model.
+        model.valid();
+        let mut buffers = Self::default();
+        model.visit(&mut buffers);
+        buffers
+    }
+}
+
+impl ModuleVisitor for Buffers {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        if !value.is_require_grad() {
+            self.0.insert(param.id, value.detach().reshape([-1]));
+        }
+    }
+}
 
 #[derive(Clone, Debug)]
 enum Reading {
@@ -269,7 +305,7 @@ impl StepOutput {
     ///
     /// When the device could not run the step.
     pub fn read(self) -> Result<BatchResult, TensorReadError> {
-        match self.0 {
+        match self.reading {
             Reading::Done(result) => Ok(result),
             Reading::Pending(pending) => {
                 let Pending { loss, correct, images } = *pending;
@@ -280,9 +316,19 @@ impl StepOutput {
     }
 }
 
+impl StepOutput {
+    pub(crate) fn part(&self) -> Option<BatchPart> {
+        self.part
+    }
+
+    pub(crate) fn take_buffers(&mut self) -> Option<Buffers> {
+        self.buffers.take()
+    }
+}
+
 impl From<BatchResult> for StepOutput {
     fn from(result: BatchResult) -> Self {
-        Self(Reading::Done(result))
+        Self { reading: Reading::Done(result), part: None, buffers: None }
     }
 }
 
@@ -299,7 +345,7 @@ impl ItemLazy for StepOutput {
 impl Adaptor<Option<BatchResult>> for StepOutput {
     /// The numbers, if they have been read.
     fn adapt(&self) -> Option<BatchResult> {
-        match self.0 {
+        match self.reading {
             Reading::Done(result) => Some(result),
             Reading::Pending(_) => None,
         }

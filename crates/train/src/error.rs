@@ -3,6 +3,7 @@
 //! Every message reads "WHAT, WHERE: expected X, found Y". Nothing that comes from a file, an argument or the disk panics.
 
 use crate::fit::{Phase, diagnosis::Culprit};
+use burn::train::train::MultiDeviceStepError;
 use burn::{data::dataset::DatasetError, store::RecordError, tensor::TensorReadError, train::TrainingError};
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -162,6 +163,17 @@ pub enum TrainError {
         /// What the device said.
         source: TensorReadError,
     },
+    /// One of several devices could not do its part of a step.
+    #[error("devices, {place}: expected a part of the step from each, found {source}")]
+    Devices {
+        /// Phase and step.
+        place: String,
+        /// What Burn said.
+        source: MultiDeviceStepError,
+    },
+    /// A device's name gives no device.
+    #[error(transparent)]
+    DeviceName(#[from] qat::DeviceError),
     /// The model cannot be quantized.
     #[error(transparent)]
     Graph(#[from] qat::GraphError),

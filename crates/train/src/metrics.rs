@@ -38,11 +38,29 @@ pub(crate) struct Row {
     pub(crate) step: usize,
     pub(crate) loss: f32,
     pub(crate) accuracy: f32,
-    /// Of a training step; an evaluation has none.
-    pub(crate) learning_rate: Option<f64>,
-    /// Whether it is an evaluation of the moving average of parameters.
-    pub(crate) averaged: bool,
+    pub(crate) source: Source,
     pub(crate) images_per_second: f64,
+}
+
+impl Row {
+    /// That of a training step.
+    pub(crate) fn learning_rate(&self) -> Option<f64> {
+        match self.source {
+            Source::Step { learning_rate } => Some(learning_rate),
+            Source::Model | Source::Average => None,
+        }
+    }
+}
+
+/// What a row tells of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Source {
+    /// A training step.
+    Step { learning_rate: f64 },
+    /// An evaluation of the model.
+    Model,
+    /// An evaluation of the moving average.
+    Average,
 }
 
 /// What of an existing file stays.
@@ -85,12 +103,11 @@ impl MetricsFile {
 
     /// Adds a row.
     pub(crate) fn push(&mut self, row: &Row) -> Result<(), TrainError> {
-        let split = match (row.learning_rate, row.averaged) {
-            (Some(_), _) => "train",
-            (None, false) => "valid",
-            (None, true) => "average",
+        let (split, rate) = match row.source {
+            Source::Step { learning_rate } => ("train", format!("{learning_rate:e}")),
+            Source::Model => ("valid", String::new()),
+            Source::Average => ("average", String::new()),
         };
-        let rate = row.learning_rate.map(|rate| format!("{rate:e}")).unwrap_or_default();
         self.append(&format!(
             "{},{},{},{split},{},{},{rate},{:.0}\n",
             row.phase, row.epoch, row.step, row.loss, row.accuracy, row.images_per_second
@@ -133,17 +150,19 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Row>, TrainError> {
     let mut rows = Vec::new();
     for cells in reader.deserialize::<Cells>() {
         let cells = cells.map_err(|error| malformed(error.to_string()))?;
-        if (cells.split == "train") != cells.learning_rate.is_some() {
-            return Err(malformed(format!("split {:?} with learning rate {:?}", cells.split, cells.learning_rate)));
-        }
+        let source = match (cells.split.as_str(), cells.learning_rate) {
+            ("train", Some(learning_rate)) => Source::Step { learning_rate },
+            ("valid", None) => Source::Model,
+            ("average", None) => Source::Average,
+            (split, rate) => return Err(malformed(format!("split {split:?} with learning rate {rate:?}"))),
+        };
         rows.push(Row {
             phase: cells.phase,
             epoch: cells.epoch,
             step: cells.step,
             loss: cells.loss,
             accuracy: cells.accuracy,
-            learning_rate: cells.learning_rate,
-            averaged: cells.split == "average",
+            source,
             images_per_second: cells.images_per_second,
         });
     }
@@ -190,8 +209,7 @@ mod tests {
             step,
             loss,
             accuracy: 12.5,
-            learning_rate: Some(1e-3),
-            averaged: false,
+            source: Source::Step { learning_rate: 1e-3 },
             images_per_second: 9.4,
         }
     }
@@ -207,13 +225,13 @@ mod tests {
         drop(metrics);
 
         let mut metrics = MetricsFile::open(&path, Keep::Bytes(kept)).unwrap();
-        metrics.push(&Row { learning_rate: None, ..row(1, f32::MIN_POSITIVE) }).unwrap();
+        metrics.push(&Row { source: Source::Model, ..row(1, f32::MIN_POSITIVE) }).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(
             read(&path).unwrap(),
             [
                 Row { images_per_second: 9.0, ..row(1, 0.1) },
-                Row { learning_rate: None, images_per_second: 9.0, ..row(1, f32::MIN_POSITIVE) }
+                Row { source: Source::Model, images_per_second: 9.0, ..row(1, f32::MIN_POSITIVE) }
             ]
         );
         assert_eq!(text, format!("{HEADER}float,1,1,train,0.1,12.5,1e-3,9\nfloat,1,1,valid,{},12.5,,9\n", f32::MIN_POSITIVE));

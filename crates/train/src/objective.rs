@@ -35,6 +35,8 @@ pub struct Objective {
 #[derive(Clone, Debug)]
 pub struct Teacher {
     model: Arc<QatModel>,
+    /// The same on other devices.
+    replicas: Vec<(Device, Arc<QatModel>)>,
     distillation: Distillation,
 }
 
@@ -50,11 +52,20 @@ impl Teacher {
                 return Err(TrainError::UnknownFeature { name: name.clone(), known });
             }
         }
-        Ok(Self { model: Arc::new(model.valid().with_mode(Mode::Float)), distillation })
+        Ok(Self { model: Arc::new(model.valid().with_mode(Mode::Float)), replicas: Vec::new(), distillation })
     }
 
     fn to_device(&self, device: &Device) -> Self {
-        Self { model: Arc::new((*self.model).clone().fork(device)), distillation: self.distillation.clone() }
+        let model = match self.replicas.iter().find(|(of, _)| of == device) {
+            Some((_, model)) => model.clone(),
+            None => self.copied(device),
+        };
+        Self { model, replicas: self.replicas.clone(), distillation: self.distillation.clone() }
+    }
+
+    fn copied(&self, device: &Device) -> Arc<QatModel> {
+        // Clones of a model share its running statistics.
+        Arc::new(self.model.valid().fork(device))
     }
 }
 
@@ -65,19 +76,22 @@ impl Objective {
         Self { teacher: self.teacher.as_ref().map(|teacher| teacher.to_device(&device)), ..self.clone() }
     }
 
+    /// The same, whose teacher is on each of `devices` at once.
+    pub(crate) fn replicated(mut self, devices: &[Device]) -> Self {
+        if let Some(teacher) = self.teacher.as_mut().filter(|_| !devices.is_empty()) {
+            let own = teacher.model.devices().into_iter().map(|device| (device, teacher.model.clone()));
+            let others = devices.iter().map(|device| device.clone().inner());
+            teacher.replicas = own.chain(others.map(|device| (device.clone(), teacher.copied(&device)))).collect();
+        }
+        self
+    }
+
     /// Loss with its graph, `[1]`, and the student's scores, `[B, C]`, for a batch of `B` images.
     pub(crate) fn of<M: Classifier>(&self, student: &M, batch: ImageBatch) -> (Tensor<1>, Tensor<2>) {
-        let ImageBatch { images, targets, mix } = batch;
+        let ImageBatch { images, targets, mix, .. } = batch;
         let smoothing = self.label_smoothing;
-        let entropy = |scores: Tensor<2>| match mix {
-            None => cross_entropy(scores, targets, smoothing),
-            Some(Mix { targets: others, lambda }) => {
-                let share = f64::from(lambda);
-                cross_entropy(scores.clone(), targets, smoothing) * share
-                    + cross_entropy(scores, others, smoothing) * (1.0 - share)
-            }
-        };
-        let Some(Teacher { model, distillation }) = &self.teacher else {
+        let entropy = |scores| mixed_cross_entropy(scores, targets, mix, smoothing);
+        let Some(Teacher { model, distillation, .. }) = &self.teacher else {
             let scores = student.logits(images);
             return (entropy(scores.clone()), scores);
         };
@@ -107,6 +121,17 @@ pub(crate) fn cross_entropy(scores: Tensor<2>, targets: Tensor<1, Int>, smoothin
         return -target;
     }
     -(target * (1.0 - smoothing) + log.sum() * (smoothing / (images * classes) as f64))
+}
+
+/// The same of images that may be mixtures (Q80).
+fn mixed_cross_entropy(scores: Tensor<2>, targets: Tensor<1, Int>, mix: Option<Mix>, smoothing: f64) -> Tensor<1> {
+    match mix {
+        None => cross_entropy(scores, targets, smoothing),
+        Some(Mix { targets: others, lambda }) => {
+            let share = f64::from(lambda);
+            cross_entropy(scores.clone(), targets, smoothing) * share + cross_entropy(scores, others, smoothing) * (1.0 - share)
+        }
+    }
 }
 
 /// Mean divergence of the student's scores from the teacher's, both `[B, C]`, at a temperature (Q81).
@@ -148,6 +173,18 @@ mod tests {
             let found: f32 = cross_entropy(scores, Tensor::from_ints([2, 0], &device), smoothing).into_scalar();
             assert!((f64::from(found) - expected).abs() < 1e-6, "{smoothing}: {found}, expected {expected}");
         }
+    }
+
+    #[test]
+    fn the_loss_of_mixed_images_is_the_mixture_of_their_losses() {
+        let device = Device::flex();
+        let scores = || Tensor::<2>::from_floats(SCORES, &device);
+        let (targets, others) = (|| Tensor::from_ints([2, 0], &device), || Tensor::from_ints([1, 1], &device));
+        let of = |targets| cross_entropy(scores(), targets, 0.1).into_scalar::<f32>();
+        let mix = |lambda| Some(Mix { targets: others(), lambda });
+        let mixed = |lambda| mixed_cross_entropy(scores(), targets(), mix(lambda), 0.1).into_scalar::<f32>();
+        assert!((mixed(0.25) - (0.25 * of(targets()) + 0.75 * of(others()))).abs() < 1e-6);
+        assert_eq!((mixed(1.0), mixed(0.0)), (of(targets()), of(others())));
     }
 
     #[test]

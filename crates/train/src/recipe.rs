@@ -235,7 +235,7 @@ fn train_float<M: Classifier>(
     let model = if float_epochs == 0 {
         model.valid()
     } else {
-        let mut plan = plan(Phase::Float, float_epochs, float_learning_rate, setting);
+        let mut plan = plan(Phase::Float, float_epochs, float_learning_rate, setting)?;
         plan.later_epochs = later;
         let fitted = fit(model, from, &plan, data, setting.device, setting.run, setting.style, setting.interrupter)?;
         if fitted.ending == Ending::Interrupted {
@@ -248,12 +248,12 @@ fn train_float<M: Classifier>(
 }
 
 /// What a schedule says about either phase.
-fn plan(phase: Phase, epochs: usize, learning_rate: f64, setting: &Setting<'_>) -> FitPlan {
+fn plan(phase: Phase, epochs: usize, learning_rate: f64, setting: &Setting<'_>) -> Result<FitPlan, TrainError> {
     let manifest = setting.run.manifest();
     let schedule = &manifest.schedule;
     // A processor computes at once, and reading costs nothing; elsewhere it waits for all that was asked for.
     let is_processor = ["flex", "ndarray"].contains(&manifest.device.as_str());
-    FitPlan {
+    Ok(FitPlan {
         accumulate: schedule.accumulate,
         warmup_steps: schedule.warmup_steps,
         shape: schedule.learning_rate_shape,
@@ -268,8 +268,9 @@ fn plan(phase: Phase, epochs: usize, learning_rate: f64, setting: &Setting<'_>) 
         objective: Objective { label_smoothing: schedule.label_smoothing, teacher: None },
         checkpoint_every: schedule.checkpoint_every,
         read_every: schedule.read_every.unwrap_or(if is_processor { 1 } else { 16 }),
+        more_devices: manifest.more_devices()?,
         ..FitPlan::new(phase, &manifest.model, epochs, manifest.batch_size, learning_rate, manifest.seed)
-    }
+    })
 }
 
 /// The quantized half of a run.
@@ -321,7 +322,7 @@ impl<'a> Quantization<'a> {
     /// `calibrated` after all parts of the schedule; `None` when interrupted.
     fn train(&self, calibrated: QatModel, checkpoint: Option<Checkpoint>) -> Result<Option<QatModel>, TrainError> {
         let (schedule, setting) = (self.schedule(), self.setting);
-        let mut plan = plan(Phase::Qat, schedule.quantized_epochs(), schedule.qat_learning_rate, setting);
+        let mut plan = plan(Phase::Qat, schedule.quantized_epochs(), schedule.qat_learning_rate, setting)?;
         let steps_per_epoch = plan.steps_per_epoch(self.data.train.len());
         let parts = schedule.parts(steps_per_epoch);
         let Some(total) = parts.last().map(|part| part.end) else { return Ok(Some(calibrated)) };
@@ -355,8 +356,9 @@ impl<'a> Quantization<'a> {
             let step = state.step();
             let epoch_ended = step > 0 && step.is_multiple_of(steps_per_epoch);
             if epoch_ended && state.evaluated {
-                let is_final = part.stage == schedule.stages.len() && part.weights && part.activations;
-                if is_final {
+                // A part that has only begun has been judged as the one before it.
+                let start = state.part().checked_sub(1).map_or(0, |before| parts[before].end);
+                if step > start && part.stage == schedule.stages.len() && part.weights && part.activations {
                     let epoch = step / steps_per_epoch;
                     selection.consider(&model.valid(), average.as_ref(), known.take(), epoch, step)?;
                     if selection.is_exhausted(epoch) {
@@ -479,7 +481,8 @@ impl Selection<'_> {
         epoch: usize,
         step: usize,
     ) -> Result<(), TrainError> {
-        if !self.task.schedule().select_best && step < self.last_step {
+        // Without a choice of epochs there is still one between the last model and its average.
+        if !self.task.schedule().select_best && (step < self.last_step || average.is_none()) {
             return Ok(());
         }
         let (of_model, of_average) = known.unwrap_or_default();

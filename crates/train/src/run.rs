@@ -32,9 +32,9 @@ use crate::{
 use burn::{
     module::Module,
     store::{ModuleRecord, RecordError},
-    tensor::Bytes,
+    tensor::{Bytes, Device},
 };
-use qat::Scheme;
+use qat::{DeviceName, Scheme};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, File, TryLockError},
@@ -67,6 +67,9 @@ pub struct Manifest {
     pub scheme: Scheme,
     /// The device, as `--device` takes it.
     pub device: String,
+    /// Further devices that share each batch with it, each another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_devices: Vec<String>,
     /// Seed of weights, order of images and random numbers, below 2^63.
     pub seed: u64,
     /// Images in a step, at least 1.
@@ -113,6 +116,7 @@ impl Manifest {
             limit: None,
             scheme,
             device: device.into(),
+            more_devices: Vec::new(),
             seed,
             batch_size,
             pretrained: None,
@@ -129,7 +133,23 @@ impl Manifest {
     pub fn validate(&self) -> Result<(), TrainError> {
         check_seed(self.seed)?;
         check_batch_size(self.batch_size)?;
+        self.more_devices.iter().enumerate().try_for_each(|(index, name)| {
+            if *name != self.device && !self.more_devices[..index].contains(name) {
+                return Ok(());
+            }
+            let found = format!("{name} twice");
+            Err(TrainError::Hyperparameter { field: "more_devices", expected: "each device once", found })
+        })?;
         self.schedule.validate()
+    }
+
+    /// The devices that share each batch with the main one.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::DeviceName`] for a name that gives no device here.
+    pub fn more_devices(&self) -> Result<Vec<Device>, TrainError> {
+        self.more_devices.iter().map(|name| Ok(name.parse::<DeviceName>()?.init()?)).collect()
     }
 
     /// Refuses to continue a run with other settings; `path` is the `run.toml` that holds `self`.
@@ -141,6 +161,7 @@ impl Manifest {
         same("limit", path, &self.limit, &now.limit)?;
         same("scheme", path, &self.scheme, &now.scheme)?;
         same("device", path, &self.device, &now.device)?;
+        same("more_devices", path, &self.more_devices, &now.more_devices)?;
         same("seed", path, &self.seed, &now.seed)?;
         same("batch_size", path, &self.batch_size, &now.batch_size)?;
         same("data.normalize", path, &self.data.normalize, &now.data.normalize)?;
@@ -260,6 +281,8 @@ impl RunDirectory {
     pub fn resume(path: impl Into<PathBuf>, manifest: &Manifest) -> Result<Self, TrainError> {
         let mut run = Self::open(path)?;
         run.manifest.must_equal(manifest, &run.path.join("run.toml"))?;
+        // Workers change no batch.
+        run.manifest.data.workers = manifest.data.workers;
         run._lock = Some(lock(&run.path)?);
         let checkpoints = run.checkpoints();
         fs::create_dir_all(&checkpoints).map_err(|source| TrainError::Io {

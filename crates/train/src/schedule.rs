@@ -65,9 +65,9 @@ pub struct Schedule {
     pub reestimate_batch_norm: usize,
     /// Decay of the moving average of all parameters in quantized training, in `[0, 1)` (Q83); 0 for none. Default: 0.
     pub average_decay: f64,
-    /// Whether the model of the best quantized epoch is taken in the end, and not that of the last. Default: true.
+    /// Whether the model of the best quantized epoch is taken in the end, and not that of the last. Default: false.
     pub select_best: bool,
-    /// Quantized training ends after so many epochs without a better score, at least 1; absent for never.
+    /// With `select_best`, quantized training ends after so many epochs without a better score, at least 1; absent for never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
     /// A loss beyond so many times its moving average (counted as 1 at least) ends the run, > 1 (Q84). Default: 20.
@@ -191,7 +191,7 @@ impl Default for Schedule {
             freeze_batch_norm_after: 0.5,
             reestimate_batch_norm: 0,
             average_decay: 0.0,
-            select_best: true,
+            select_best: false,
             patience: None,
             explosion_factor: 20.0,
             checkpoint_every: 200,
@@ -216,18 +216,26 @@ impl Schedule {
             calibration_order: CalibrationOrder::Random,
             warmup_steps: 100,
             average_decay: 0.999,
+            select_best: true,
             distillation: Distillation { weight: 0.9, temperature: 2.0, ..Distillation::default() },
             ..Self::default()
         };
         match bits {
             8.. => Self { qat_epochs: 1, qat_learning_rate: 1e-4, freeze_batch_norm_after: 0.0, ..base },
-            5..8 => Self { qat_epochs: 2, qat_learning_rate: 5e-4, freeze_batch_norm_after: 0.5, ..base },
-            3..5 => Self { qat_epochs: 2, qat_learning_rate: 1e-3, freeze_batch_norm_after: 0.75, ..base },
+            // Steps of few bits are small numbers, to which Adam's step of about the rate is a long way.
+            5..8 => Self {
+                qat_epochs: 2,
+                qat_learning_rate: 5e-4,
+                range_learning_rate_factor: 0.1,
+                freeze_batch_norm_after: 0.5,
+                ..base
+            },
             _ => Self {
                 qat_epochs: 2,
                 qat_learning_rate: 1e-3,
+                range_learning_rate_factor: 0.1,
                 freeze_batch_norm_after: 0.75,
-                stages: vec![Stage { weights: 4, activations: 4, epochs: 1 }],
+                stages: if bits < 3 { vec![Stage { weights: 4, activations: 4, epochs: 1 }] } else { Vec::new() },
                 ..base
             },
         }
@@ -257,6 +265,10 @@ impl Schedule {
         at_least_1("checkpoint_every", self.checkpoint_every)?;
         at_least_1("read_every", self.read_every.unwrap_or(1))?;
         at_least_1("patience", self.patience.unwrap_or(1))?;
+        if let (Some(patience), false) = (self.patience, self.select_best) {
+            let found = patience.to_string();
+            return Err(TrainError::Hyperparameter { field: "patience", expected: "none without select_best", found });
+        }
         for (field, share) in [
             ("learning_rate_floor", self.learning_rate_floor),
             ("weights_after", self.weights_after),
@@ -436,6 +448,7 @@ mod tests {
         assert_eq!(wrong(|s| s.label_smoothing = 1.0), "label_smoothing: expected a number in [0, 1), found 1");
         assert_eq!(wrong(|s| s.average_decay = -0.1), "average_decay: expected a number in [0, 1), found -0.1");
         assert_eq!(wrong(|s| s.gradient_clip = Some(0.0)), "gradient_clip: expected a finite number above 0, found 0");
+        assert_eq!(wrong(|s| s.patience = Some(3)), "patience: expected none without select_best, found 3");
         assert_eq!(wrong(|s| s.accumulate = 0), "accumulate: expected at least 1, found 0");
         assert_eq!(wrong(|s| s.explosion_factor = 1.0), "explosion_factor: expected a number above 1, found 1");
         let temperature = "distillation.temperature: expected a finite number above 0, found inf";

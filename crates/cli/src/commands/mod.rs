@@ -9,6 +9,7 @@ mod inspect;
 mod outcome;
 mod quantize;
 mod run;
+mod serve;
 mod train;
 
 use std::num::NonZeroUsize;
@@ -39,6 +40,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Export(args) => export::run(args, global),
         Command::Check(args) => check::run(args, global),
         Command::Inspect(args) => inspect::run(args, global),
+        Command::Serve(args) => serve::run(args, global),
         Command::Data { command } => data::run(command, global),
     }
 }
@@ -87,7 +89,9 @@ fn wrong_data(set: &ImageSet, model: &str, expected: String, found: String) -> C
 fn fit_data(manifest: &Manifest, model: &str, shape: &[usize], classes: usize) -> Result<FitData, CliError> {
     let limit = manifest.limit.and_then(NonZeroUsize::new);
     let load = |split| images(&manifest.dataset, split, limit, model, shape, classes).map(Arc::new);
+    resolve(&manifest.dataset)?.for_training()?;
     let data = FitData { train: load(Split::Train)?, valid: load(Split::Test)? };
+    manifest.data.suits(&data.train)?;
     if manifest.batch_size > data.train.len() {
         return Err(CliError::Mismatch {
             what: "batch_size",

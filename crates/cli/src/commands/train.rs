@@ -29,6 +29,7 @@ pub fn run(args: &Train, global: &Global) -> Result<(), CliError> {
     let earlier = if args.resume { Some(RunDirectory::open(&args.out)?) } else { None };
     let manifest = config::manifest(args, global, earlier.as_ref().map(RunDirectory::manifest))?;
     let device = manifest.device.parse::<DeviceName>()?.init()?;
+    manifest.more_devices()?;
     let zoo = model::zoo(&manifest.model, &args.out)?;
     // Whatever can be refused is refused before the folder is made, so that the next attempt finds things as this one did.
     let data = fit_data(&manifest, zoo.name(), &zoo.input_shape(), zoo.classes())?;

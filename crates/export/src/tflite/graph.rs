@@ -64,13 +64,6 @@ impl Graph {
         self.push(Tensor { shape, r#type, name, quantization, shape_signature, ..Tensor::default() })
     }
 
-    /// Gives the tensor called `name` another name.
-    pub(super) fn rename(&mut self, name: &str, other: String) {
-        if let Some(tensor) = self.subgraph.tensors.iter_mut().find(|tensor| tensor.name == name) {
-            tensor.name = other;
-        }
-    }
-
     /// A constant of little-endian bytes.
     pub(super) fn constant(
         &mut self,
@@ -125,6 +118,11 @@ impl Graph {
     /// The sizes of a tensor, batch included.
     pub(super) fn shape(&self, tensor: i32) -> &[i32] {
         &self.subgraph.tensors[tensor as usize].shape
+    }
+
+    /// Calls a tensor by another name.
+    pub(super) fn rename(&mut self, tensor: i32, name: &str) {
+        self.subgraph.tensors[tensor as usize].name = name.to_owned();
     }
 
     /// Whether an operator computes the tensor.

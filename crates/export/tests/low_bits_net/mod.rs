@@ -29,6 +29,7 @@ pub struct Net {
     second_norm: BatchNorm,
     third: Conv2d,
     wide: Conv2d,
+    pooled: Conv2d,
     head: Linear,
 }
 
@@ -60,6 +61,7 @@ impl Net {
             second_norm: norm(),
             third: conv(8, 8, 3),
             wide: conv(8, 12, 1),
+            pooled: conv(12, 12, 1),
             head: LinearConfig::new(12, 5).init(device),
         }
     }
@@ -71,7 +73,8 @@ impl Net {
         let x = relu(self.second_norm.forward(self.second.forward(y)) + x);
         let x = relu(self.third.forward(x.clone()) + x);
         let x = max_pool2d(x, MaxPoolOptions::new([2, 2]).with_stride([2, 2]));
-        let x = adaptive_avg_pool2d(relu(self.wide.forward(x)), [2, 2]).mean_dim(2).mean_dim(3);
+        let x = adaptive_avg_pool2d(relu(self.wide.forward(x)), [2, 2]);
+        let x = relu(self.pooled.forward(x)).mean_dim(2).mean_dim(3);
         let [n, c, ..] = x.dims();
         self.head.forward(x.reshape([n, c]))
     }

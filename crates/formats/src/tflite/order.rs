@@ -81,6 +81,27 @@ impl Order {
         moving(self) == moving(target)
     }
 
+    /// The order of a sample `to` that is this one, `from`, with axes of size 1 come or gone, in the same tensor: that of an image
+    /// or the sample's own where they fit. `None` if other axes differ.
+    pub fn beside_units(&self, from: &[usize], to: &[usize]) -> Option<Self> {
+        let sized = |sizes: &[usize]| (0..sizes.len()).filter(|&axis| sizes[axis] != 1).collect::<Vec<_>>();
+        let (before, after) = (sized(from), sized(to));
+        if !before.iter().map(|&axis| from[axis]).eq(after.iter().map(|&axis| to[axis])) {
+            return None;
+        }
+        // In which order the axes with a size stand in the file.
+        let standing = |order: &Self, sized: &[usize]| -> Vec<usize> {
+            order.0.iter().filter_map(|axis| sized.iter().position(|found| found == axis)).collect()
+        };
+        let wanted = standing(self, &before);
+        let image = (to.len() == 3).then(Self::image);
+        let usual = image.into_iter().chain([Self::plain(to.len())]).find(|order| standing(order, &after) == wanted);
+        usual.or_else(|| {
+            let units = (0..to.len()).filter(|&axis| to[axis] == 1);
+            Self::of(units.chain(wanted.iter().map(|&at| after[at])).collect())
+        })
+    }
+
     /// The order without some axes of the sample, the others renumbered.
     pub fn without(&self, axes: &[usize]) -> Self {
         let kept = self.0.iter().filter(|axis| !axes.contains(axis));
@@ -134,6 +155,17 @@ mod tests {
         assert!(Order::image().stands_as(&Order::plain(3), &[5, 1, 1]));
         assert!(Order::image().stands_as(&Order::plain(3), &[1, 4, 5]));
         assert!(!Order::image().stands_as(&Order::plain(3), &[5, 1, 2]));
+    }
+
+    #[test]
+    fn axes_of_size_one_come_and_go() {
+        // [C, 1, T] in the file as [1, T, C] becomes [C, T], in the file [T, C], and back.
+        let order = Order::image().beside_units(&[6, 1, 10], &[6, 10]).unwrap();
+        assert_eq!(order, Order(vec![1, 0]));
+        assert_eq!(order.beside_units(&[6, 10], &[6, 1, 10]), Some(Order::image()));
+        assert_eq!(order.beside_units(&[6, 10], &[6, 10, 1, 1]), Some(Order(vec![2, 3, 1, 0])));
+        assert_eq!(order.beside_units(&[6, 10], &[60]), None);
+        assert_eq!(order.beside_units(&[6, 10], &[10, 6]), None);
     }
 
     #[test]

@@ -30,6 +30,7 @@ use super::round::round_ste;
 use crate::clamp::Clamp;
 use crate::format::IntegerFormat;
 use crate::observer::{Observer, ObserverKind, scalar};
+use crate::ops::{After, Grid, Steps, fake_quantize};
 use crate::qparams::QParams;
 use crate::tensor::QuantTensor;
 
@@ -82,8 +83,9 @@ pub struct FakeQuantize {
     pub min: Param<Tensor<1>>,
     /// Upper end of the range in real units, shape `[1]`; values below 0 count as 0.
     pub max: Param<Tensor<1>>,
-    /// The step, shape `[1]`, where it learns by itself; `min` and `max` are then the calibrated range, which gives the zero point.
-    pub step: Option<Param<Tensor<1>>>,
+    /// The step times the largest code on either side of the zero point, shape `[1]`, where the step learns by itself; `min` and `max`
+    /// are then the calibrated range, which gives the zero point.
+    pub reach: Option<Param<Tensor<1>>>,
     observer: Observer,
     #[module(skip)]
     format: IntegerFormat,
@@ -106,7 +108,7 @@ impl FakeQuantize {
         Self {
             min: Param::from_tensor(Tensor::zeros([1], device)),
             max: Param::from_tensor(Tensor::zeros([1], device)),
-            step: None,
+            reach: None,
             observer: Observer::new(observer, device),
             format,
             sign,
@@ -150,26 +152,17 @@ impl FakeQuantize {
         let ends_learn = learner == RangeLearner::MinMax;
         self.min = self.min.set_require_grad(ends_learn);
         self.max = self.max.set_require_grad(ends_learn);
-        self.step = None;
+        self.reach = None;
         if learner == RangeLearner::Lsq {
             let device = self.max.val().device();
-            self.step = Some(Param::from_tensor(Tensor::full([1], self.calibrated_scale(), &device)));
+            self.reach = Some(Param::from_tensor(Tensor::full([1], self.calibrated_reach(), &device)));
         }
         self
     }
 
     /// The same quantizer with codes of another format and with the range that it covers.
     pub fn with_format(mut self, format: IntegerFormat) -> Self {
-        let old = std::mem::replace(&mut self.format, format);
-        let highest = |format: IntegerFormat| match self.sign == RangeSign::NonNegative && !format.is_symmetric() {
-            true => format.steps() as f32,
-            false => format.quant_max() as f32,
-        };
-        let factor = highest(old) / highest(format);
-        self.step = self.step.map(|step| {
-            let value = scalar(step.val()) * factor;
-            replace(step, value)
-        });
+        self.format = format;
         self
     }
 
@@ -184,7 +177,7 @@ impl FakeQuantize {
         self = self.with_range(min, max);
         self.min = self.min.set_require_grad(false);
         self.max = self.max.set_require_grad(false);
-        self.step = self.step.map(|step| step.set_require_grad(false));
+        self.reach = self.reach.map(|reach| reach.set_require_grad(false));
         self
     }
 
@@ -193,8 +186,8 @@ impl FakeQuantize {
         let min = if self.sign == RangeSign::NonNegative { 0.0 } else { min };
         self.min = replace(self.min, min);
         self.max = replace(self.max, max);
-        let scale = self.calibrated_scale();
-        self.step = self.step.map(|step| replace(step, scale));
+        let reach = self.calibrated_reach();
+        self.reach = self.reach.map(|param| replace(param, reach));
         self
     }
 
@@ -221,36 +214,51 @@ impl FakeQuantize {
 
     /// Passes `x` through, according to the mode.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> QuantTensor<D> {
-        match self.mode {
-            _ if self.source == RangeSource::Reader => QuantTensor::float(x),
-            Mode::Float | Mode::Weights => QuantTensor::float(x),
-            Mode::Observe if self.source == RangeSource::Known => QuantTensor::float(x),
-            Mode::Observe => {
-                self.observer.observe(x.clone());
-                QuantTensor::float(x)
-            }
-            Mode::Activations | Mode::Quantize => self.fake_quantize(x),
-        }
+        self.forward_clamped(x, Clamp::NONE)
     }
 
-    fn fake_quantize<const D: usize>(&self, x: Tensor<D>) -> QuantTensor<D> {
-        let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
-        let (mut scale, zero_point) = self.affine();
-        if let Some(step) = &self.step {
-            scale = self.learned_step(step.val(), zero_point.clone(), &x);
-        }
-        let step = scale.clone().reshape([1; D]);
-        let codes = round_ste(x / step.clone());
-        let y = match (zero_point, self.sign, self.format.is_symmetric()) {
-            (Some(zero_point), ..) => {
-                let zero_point = zero_point.reshape([1; D]);
-                (codes + zero_point.clone()).clamp(quant_min, quant_max) - zero_point
-            }
-            (None, RangeSign::Any, _) => codes.clamp(quant_min, quant_max),
-            (None, RangeSign::NonNegative, true) => codes.clamp(0.0, quant_max),
-            (None, RangeSign::NonNegative, false) => codes.clamp(0.0, quant_max - quant_min),
+    /// Passes `clamp(x)` through, according to the mode.
+    pub fn forward_clamped<const D: usize>(&self, x: Tensor<D>, clamp: Clamp) -> QuantTensor<D> {
+        let elements = sample_elements(&x);
+        let op = |after: After, steps: Option<Steps>| match (after, steps) {
+            (After::Grid(grid), Some((scale, zero_point))) => (fake_quantize(x, scale, zero_point, None, grid), ()),
+            (After::Grid(Grid { clamp, .. }) | After::Clamp(clamp), _) => (clamp.apply(x), ()),
         };
-        QuantTensor { tensor: y * step, scale: Some(scale.detach()) }
+        self.forward_with(elements, clamp, op).0
+    }
+
+    /// Passes what `op` gives, with the clamp and the grid that it is told to end with, according to the mode; what `op` gives
+    /// besides is handed on. A sample of it has so many elements.
+    pub(crate) fn forward_with<const D: usize, R>(
+        &self,
+        elements: usize,
+        clamp: Clamp,
+        op: impl FnOnce(After, Option<Steps>) -> (Tensor<D>, R),
+    ) -> (QuantTensor<D>, R) {
+        if self.source != RangeSource::Reader && matches!(self.mode, Mode::Activations | Mode::Quantize) {
+            let (mut scale, zero_point) = self.affine();
+            if let Some(reach) = &self.reach {
+                scale = self.learned_step(reach.val(), zero_point.clone(), elements);
+            }
+            let grid = self.codes(zero_point.is_some()).after(clamp);
+            let (tensor, besides) = op(After::Grid(grid), Some((scale.clone(), zero_point)));
+            return (QuantTensor { tensor, scale: Some(scale.detach()) }, besides);
+        }
+        let (x, besides) = op(After::Clamp(clamp), None);
+        if self.mode == Mode::Observe && self.source == RangeSource::Calibration {
+            self.observer.observe(x.clone());
+        }
+        (QuantTensor::float(x), besides)
+    }
+
+    /// The codes relative to the zero point, where there is one, else relative to real 0.
+    fn codes(&self, has_zero_point: bool) -> Grid {
+        let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
+        match (has_zero_point, self.sign, self.format.is_symmetric()) {
+            (true, ..) | (false, RangeSign::Any, _) => Grid::new(quant_min, quant_max),
+            (false, RangeSign::NonNegative, true) => Grid::new(0.0, quant_max),
+            (false, RangeSign::NonNegative, false) => Grid::new(0.0, quant_max - quant_min),
+        }
     }
 
     /// Scale and zero point of the range, shape `[1]`; `None` for the zero point of a range that has it at 0 or at the lowest code.
@@ -272,33 +280,47 @@ impl FakeQuantize {
         }
     }
 
-    /// The learned step with the factor of its gradient (Q71).
-    fn learned_step<const D: usize>(&self, step: Tensor<1>, zero_point: Option<Tensor<1>>, x: &Tensor<D>) -> Tensor<1> {
+    /// The learned step, whose reach has its gradient multiplied (Q71).
+    fn learned_step(&self, reach: Tensor<1>, zero_point: Option<Tensor<1>>, elements: usize) -> Tensor<1> {
         let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
-        let elements = (x.shape().num_elements() / x.dims()[0].max(1)).max(1) as f32;
+        let elements = elements.max(1) as f32;
+        let device = reach.device();
+        let constant = |value: f32| Tensor::full([1], value, &device);
         let highest = match (zero_point, self.sign, self.format.is_symmetric()) {
-            // The code farther from the zero point.
-            (Some(zero_point), ..) => (-zero_point.clone() + quant_max).max_pair(zero_point - quant_min),
-            (None, RangeSign::NonNegative, false) => step.clone() * 0.0 + (quant_max - quant_min),
-            (None, ..) => step.clone() * 0.0 + quant_max,
+            (Some(zero_point), ..) => {
+                let zero_point = zero_point.detach();
+                (-zero_point.clone() + quant_max).max_pair(zero_point - quant_min)
+            }
+            (None, RangeSign::NonNegative, false) => constant(quant_max - quant_min),
+            (None, ..) => constant(quant_max),
         };
-        scale_gradient(self.step_limits().apply(step), (highest * elements).powf_scalar(-0.5))
+        let factor = highest.clone().powf_scalar(1.5) / elements.sqrt();
+        let reach = scale_gradient(self.reach_limit().apply(reach), factor);
+        (reach / highest).clamp_min(self.format.min_scale())
     }
 
-    /// Bounds of a learned step: the floor of scales, and the limit of a fused clamp.
-    fn step_limits(&self) -> Clamp {
-        let steps = if self.format.is_symmetric() { self.format.quant_max() } else { self.format.steps() };
-        let min = self.format.min_scale();
-        // The limit is one of the upper end, and a step alone says nothing of it where codes lie on both sides of 0.
-        let max = if self.sign == RangeSign::NonNegative { self.limit / steps as f32 } else { f32::INFINITY };
-        Clamp { min, max: max.max(min) }
+    /// The bound of a learned reach: that of a fused clamp. Where codes lie on both sides of 0, a step says nothing of the upper end.
+    fn reach_limit(&self) -> Clamp {
+        let max = if self.sign == RangeSign::NonNegative { self.limit } else { f32::INFINITY };
+        Clamp { min: f32::NEG_INFINITY, max }
     }
 
-    /// The scale of `min` and `max`, as a host number.
-    fn calibrated_scale(&self) -> f32 {
-        self.calibrated_qparams().scale
+    /// The largest code on either side of the zero point.
+    fn highest(&self) -> i32 {
+        let zero_point = self.calibrated_qparams().zero_point;
+        match (self.sign, self.format.is_symmetric()) {
+            (_, true) => self.format.quant_max(),
+            (RangeSign::NonNegative, false) => self.format.steps(),
+            (RangeSign::Any, false) => (self.format.quant_max() - zero_point).max(zero_point - self.format.quant_min()),
+        }
     }
 
+    /// The reach of the calibrated range.
+    fn calibrated_reach(&self) -> f32 {
+        self.calibrated_qparams().scale * self.highest() as f32
+    }
+
+    /// Scale and zero point of the calibrated range, as host numbers.
     fn calibrated_qparams(&self) -> QParams {
         let min = if self.sign == RangeSign::NonNegative { 0.0 } else { scalar(self.min.val()) };
         QParams::of_range(min, scalar(self.max.val()).min(self.limit), self.format)
@@ -307,20 +329,19 @@ impl FakeQuantize {
     /// Scale and zero point of the present range, as host numbers.
     pub fn qparams(&self) -> QParams {
         let qparams = self.calibrated_qparams();
-        match &self.step {
-            None => qparams,
-            Some(step) => {
-                let Clamp { min, max } = self.step_limits();
-                // A step that is NaN stays one, for conversion to refuse.
-                let step = scalar(step.val());
-                QParams { scale: if step.is_nan() { step } else { step.max(min).min(max) }, ..qparams }
-            }
+        let Some(reach) = &self.reach else { return qparams };
+        let reach = scalar(reach.val());
+        if reach.is_nan() {
+            // It stays one, for conversion to refuse.
+            return QParams { scale: reach, ..qparams };
         }
+        let step = reach.min(self.reach_limit().max) / self.highest() as f32;
+        QParams { scale: step.max(self.format.min_scale()), ..qparams }
     }
 
     /// The range as it stands, not widened to contain 0; that of the codes where the step learns.
     pub fn range(&self) -> (f32, f32) {
-        match &self.step {
+        match &self.reach {
             None => (scalar(self.min.val()), scalar(self.max.val())),
             Some(_) => self.qparams().real_range(),
         }
@@ -340,6 +361,11 @@ impl FakeQuantize {
     pub fn sign(&self) -> RangeSign {
         self.sign
     }
+}
+
+/// Elements of a sample of a batch.
+pub(crate) fn sample_elements<const D: usize>(x: &Tensor<D>) -> usize {
+    x.dims()[1..].iter().product()
 }
 
 /// The same parameter with another value; whether it learns stays as it was.

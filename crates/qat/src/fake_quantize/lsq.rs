@@ -11,6 +11,10 @@
 //! The gradient of `s` is multiplied by `g = 1 / √(N · p)`, where N is the number of weights that share the step, or of
 //! activations of one sample: the step then moves by as large a part of itself as the weights do, whatever the layer's size and
 //! the batch's. It is plain composition: rounding passes gradients straight through, and clamping stops them.
+//!
+//! The parameter is not `s` but its reach `r = p · s`, since Adam moves every parameter by about its rate: a reach is a number like
+//! a weight or an activation, and a step of 8 bits would be gone after a few steps of training. The gradient of `r` is multiplied by
+//! `g · p²`, which makes a step of gradient descent on `r` the paper's on `s`: `p · Δs = Δr`.
 
 use burn::tensor::Tensor;
 
@@ -24,9 +28,9 @@ pub fn scale_gradient<const D: usize>(step: Tensor<D>, factor: Tensor<D>) -> Ten
     step.detach() + (scaled.clone() - scaled.detach())
 }
 
-/// `1 / √(elements · highest)`: the factor of a step's gradient (Q71).
+/// `highest² / √(elements · highest)`: the factor of a reach's gradient (Q71).
 pub fn gradient_factor(elements: usize, highest: f32) -> f32 {
-    1.0 / (elements.max(1) as f32 * highest.max(1.0)).sqrt()
+    highest.powf(1.5) / (elements.max(1) as f32).sqrt()
 }
 
 #[cfg(test)]
@@ -44,6 +48,6 @@ mod tests {
             let gradient = step.grad(&(y * 3.0).backward()).unwrap().into_scalar::<f32>();
             assert!((gradient - 0.051).abs() < 1e-7, "{gradient}");
         }
-        assert_eq!(gradient_factor(100, 1.0), 0.1);
+        assert_eq!((gradient_factor(100, 1.0), gradient_factor(100, 4.0)), (0.1, 0.8));
     }
 }

@@ -10,6 +10,7 @@ mod lsq;
 mod round;
 mod weight;
 
+pub(crate) use activation::sample_elements;
 pub use activation::{FakeQuantize, Mode, RangeSign, RangeSource};
 pub use learner::{RangeLearner, WeightScale};
 pub use lsq::{gradient_factor, scale_gradient};

@@ -16,6 +16,7 @@ use super::learner::WeightScale;
 use super::lsq::{gradient_factor, scale_gradient};
 use super::round::round_ste;
 use crate::format::{Granularity, IntegerFormat};
+use crate::ops::{Grid, fake_quantize};
 use crate::qparams::QParams;
 
 /// Candidates for a step, as parts of that of the largest weight.
@@ -24,9 +25,9 @@ const CANDIDATES: u32 = 100;
 /// The grid of a layer's weight.
 #[derive(Module, Debug)]
 pub struct WeightQuantizer {
-    /// Steps, `[c_out]` or `[1]`, before a batch norm's factor where there is one for each channel; `None` where they follow the
-    /// largest weight.
-    pub step: Option<Param<Tensor<1>>>,
+    /// Steps times the highest code, `[c_out]` or `[1]`, before a batch norm's factor where there is one for each channel; `None` where
+    /// they follow the largest weight.
+    pub reach: Option<Param<Tensor<1>>>,
     #[module(skip)]
     format: IntegerFormat,
     #[module(skip)]
@@ -36,35 +37,30 @@ pub struct WeightQuantizer {
 }
 
 impl WeightQuantizer {
-    /// A grid for weights of `channels` output channels; steps of its own are 1 until [`WeightQuantizer::with_steps_for`].
+    /// A grid for weights of `channels` output channels; steps of its own mean nothing until [`WeightQuantizer::with_steps_for`].
     pub fn new(format: IntegerFormat, granularity: Granularity, scale: WeightScale, channels: usize, device: &Device) -> Self {
         let count = if granularity == Granularity::PerChannel { channels } else { 1 };
-        let steps = || Param::from_tensor(Tensor::ones([count], device)).set_require_grad(scale == WeightScale::Learned);
-        Self { step: scale.has_steps().then(steps), format, granularity, scale }
+        let reach = || Param::from_tensor(Tensor::ones([count], device)).set_require_grad(scale == WeightScale::Learned);
+        Self { reach: scale.has_steps().then(reach), format, granularity, scale }
     }
 
     /// The same grid with the steps that have the least squared error on `weight`, whose channels are on `channel_axis`, where it has
     /// steps of its own (Q73). Per channel that is the weight before a batch norm is folded in, per tensor the folded one.
     pub fn with_steps_for<const D: usize>(mut self, weight: Tensor<D>, channel_axis: usize) -> Self {
         let (format, granularity) = (self.format, self.granularity);
-        self.step = self.step.map(|step| {
+        self.reach = self.reach.map(|reach| {
             let rows = weight.detach().swap_dims(0, channel_axis);
             let row = rows.shape().num_elements() / rows.dims()[0].max(1);
             let values: Vec<f32> = rows.into_data().iter::<f32>().collect();
             let steps = initial_steps(&values, row, format, granularity);
-            with_values(step, steps)
+            with_values(reach, steps.into_iter().map(|step| step * format.quant_max() as f32).collect())
         });
         self
     }
 
     /// The same grid with codes of another format; its own steps cover the same range until they are found anew.
     pub fn with_format(mut self, format: IntegerFormat) -> Self {
-        let factor = self.format.quant_max() as f32 / format.quant_max() as f32;
         self.format = format;
-        self.step = self.step.map(|step| {
-            let values = step.val().into_data().iter::<f32>().map(|step| step * factor).collect();
-            with_values(step, values)
-        });
         self
     }
 
@@ -73,7 +69,7 @@ impl WeightQuantizer {
     pub fn steps<const D: usize>(&self, weight: Tensor<D>, channel_axis: usize, factor: Option<Tensor<1>>) -> Option<Tensor<D>> {
         let shape = weight.dims();
         let channels = shape[channel_axis];
-        match &self.step {
+        match &self.reach {
             None if self.scale == WeightScale::Real => None,
             None => Some(weight_scale(weight, channel_axis, self.format, self.granularity)),
             Some(_) => {
@@ -86,10 +82,11 @@ impl WeightQuantizer {
 
     /// Its own steps as they are deployed, `[c_out]`, for a weight of so many elements (Q74); `None` where they follow the weight.
     pub fn folded_steps(&self, elements: usize, channels: usize, factor: Option<Tensor<1>>) -> Option<Tensor<1>> {
-        let step = self.step.as_ref()?.val();
-        let per_step = elements / step.dims()[0].max(1);
-        let factor_of_gradient = step.clone() * 0.0 + gradient_factor(per_step, self.format.quant_max() as f32);
-        let step = scale_gradient(step, factor_of_gradient);
+        let reach = self.reach.as_ref()?.val();
+        let per_step = elements / reach.dims()[0].max(1);
+        let highest = self.format.quant_max() as f32;
+        let gradient = Tensor::full(reach.dims(), gradient_factor(per_step, highest), &reach.device());
+        let step = scale_gradient(reach, gradient) / highest;
         let step = match (self.granularity, factor) {
             (Granularity::PerTensor, _) => step.expand([channels]),
             (Granularity::PerChannel, Some(factor)) => step * factor.abs(),
@@ -178,7 +175,10 @@ pub fn weight_scale<const D: usize>(
 
 /// The weight on the grid of `scale`, a shape that broadcasts to the weight's (Q5).
 pub fn fake_quantize_weight<const D: usize>(weight: Tensor<D>, scale: Tensor<D>, format: IntegerFormat) -> Tensor<D> {
-    round_ste(weight / scale.clone()).clamp(format.quant_min() as f32, format.quant_max() as f32) * scale
+    let axis = (0..D).find(|axis| scale.dims()[*axis] != 1);
+    let steps: usize = scale.dims().iter().product();
+    let grid = Grid::new(format.quant_min() as f32, format.quant_max() as f32);
+    fake_quantize(weight, scale.reshape([steps]), None, axis, grid)
 }
 
 /// The bias on the grid of the accumulator, `scale = s_in · s_w[c]` of shape `[c_out]` (Q11).

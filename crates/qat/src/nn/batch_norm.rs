@@ -7,6 +7,11 @@
 use burn::nn::BatchNorm;
 use burn::tensor::{Device, Tensor};
 
+use crate::clamp::Clamp;
+use crate::fake_quantize::{FakeQuantize, sample_elements};
+use crate::ops;
+use crate::tensor::QuantTensor;
+
 /// Factor of the weight, `γ / σ`, and bias, `β − (μ − b) · γ / σ`, by the running statistics, `[c_out]` (Q12), (Q14).
 pub(super) fn fold(norm: &BatchNorm, bias: Option<Tensor<1>>) -> (Tensor<1>, Tensor<1>) {
     let device = norm.gamma.val().device();
@@ -19,46 +24,36 @@ pub(super) fn fold(norm: &BatchNorm, bias: Option<Tensor<1>>) -> (Tensor<1>, Ten
     (factor.clone(), norm.beta.val() - shift * factor)
 }
 
-/// The output by the batch's statistics (Q13), `[N, c_out, H, W]`.
+/// The output by the batch's statistics (Q13), `[N, c_out, H, W]`, clamped and on its grid.
 ///
-/// `unfolded` is the result with the weight neither folded nor quantized, bias `b` included; `convolve` computes it without bias with
-/// the weight folded by a factor `[c_out]` and quantized.
+/// `z` is the result with the weight neither folded nor quantized, without the bias `b`, which the mean takes back out; `convolve`
+/// computes it with the weight folded by a factor `[c_out]` and quantized. In float these are the same number, and `convolve` is not
+/// called.
 pub(super) fn corrected(
     norm: &BatchNorm,
     bias: Option<Tensor<1>>,
-    unfolded: Tensor<4>,
+    z: Tensor<4>,
+    output: &FakeQuantize,
+    clamp: Clamp,
     convolve: impl FnOnce(Tensor<1>) -> Tensor<4>,
-) -> Tensor<4> {
-    let device = unfolded.device();
-    let (mean, variance) = batch_statistics(unfolded);
-
+) -> QuantTensor<4> {
+    let device = z.device();
     let sigma = running_sigma(norm, &device);
-    update_running(norm, mean.clone(), variance.clone());
-
-    let batch_sigma = (variance + norm.epsilon).sqrt();
-    let y = convolve(norm.gamma.val() / sigma.clone());
-    let channels = [1, mean.dims()[0], 1, 1];
-    let shift = match bias {
-        Some(bias) => mean - bias,
+    let folded = output.mode().quantizes_weights().then(|| (convolve(norm.gamma.val() / sigma.clone()), sigma));
+    let operands = ops::Norm { gamma: norm.gamma.val(), beta: norm.beta.val(), epsilon: norm.epsilon, folded };
+    let elements = sample_elements(&z);
+    let (y, (mean, variance)) = output.forward_with(elements, clamp, |after, steps| ops::norm(z, operands, after, steps));
+    let mean = match bias {
+        Some(bias) => mean + bias,
         None => mean,
     };
-    let bias = norm.beta.val() - norm.gamma.val() * shift / batch_sigma.clone();
-    y * (sigma / batch_sigma).reshape(channels) + bias.reshape(channels)
+    update_running(norm, mean, variance);
+    y
 }
 
 /// `√(running variance + ε)`, detached, `[c_out]`.
 fn running_sigma(norm: &BatchNorm, device: &Device) -> Tensor<1> {
     (norm.running_var.value_sync().to_device(device) + norm.epsilon).sqrt()
-}
-
-/// Mean and biased variance of each channel, `[c]`, in the order of operations of Burn's batch norm.
-fn batch_statistics(x: Tensor<4>) -> (Tensor<1>, Tensor<1>) {
-    let [n, c, h, w] = x.dims();
-    let x = x.swap_dims(0, 1).reshape([c, n * h * w]);
-    let mean = x.clone().mean_dim(1);
-    let centred = x - mean.clone();
-    let variance = (centred.clone() * centred).mean_dim(1);
-    (mean.reshape([c]), variance.reshape([c]))
 }
 
 /// `running ← (1 − momentum) · running + momentum · batch`, as Burn's `BatchNorm` updates them.

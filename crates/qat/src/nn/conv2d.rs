@@ -14,12 +14,13 @@
 
 use burn::module::{Module, Param};
 use burn::nn::BatchNorm;
-use burn::tensor::{Tensor, module::conv2d, ops::ConvOptions};
+use burn::tensor::{Tensor, ops::ConvOptions};
 
 use super::batch_norm;
 use crate::clamp::Clamp;
 use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
 use crate::format::Granularity;
+use crate::ops::conv2d;
 use crate::tensor::QuantTensor;
 
 /// What a [`QuantConv2d`] is made with besides its parameters.
@@ -71,16 +72,20 @@ impl QuantConv2d {
 
     /// Applies the layer. Batch statistics are used and updated while the input is on an autodiff device and nothing is frozen.
     pub fn forward(&self, input: QuantTensor<4>) -> QuantTensor<4> {
-        let y = match &self.norm {
+        match &self.norm {
             Some(norm) if input.tensor.device().is_autodiff() && norm.training.is_enabled() && !self.norm_frozen => {
-                self.forward_batch_statistics(norm, input)
+                let bias = self.bias.as_ref().map(Param::val);
+                let z = conv2d(input.tensor.clone(), self.weight.val(), None, self.config.options.clone());
+                batch_norm::corrected(norm, bias, z, &self.output, self.config.clamp, |factor| {
+                    self.convolve(input, scale_channels(self.weight.val(), factor.clone()), Some(factor), None)
+                })
             }
             _ => {
                 let (weight, bias) = self.folded();
-                self.convolve(input, weight, self.fold_factor(), bias)
+                let y = self.convolve(input, weight, self.fold_factor(), bias);
+                self.output.forward_clamped(y, self.config.clamp)
             }
-        };
-        self.output.forward(self.config.clamp.apply(y))
+        }
     }
 
     /// Weight and bias with batch norm folded in by its running statistics (Q12, Q14); as they are where there is none.
@@ -94,14 +99,6 @@ impl QuantConv2d {
             }
             None => (weight, bias),
         }
-    }
-
-    fn forward_batch_statistics(&self, norm: &BatchNorm, input: QuantTensor<4>) -> Tensor<4> {
-        let bias = self.bias.as_ref().map(Param::val);
-        let unfolded = conv2d(input.tensor.clone(), self.weight.val(), bias.clone(), self.config.options.clone());
-        batch_norm::corrected(norm, bias, unfolded, |factor| {
-            self.convolve(input, scale_channels(self.weight.val(), factor.clone()), Some(factor), None)
-        })
     }
 
     /// The same layer with the steps of its weight found anew, where it keeps steps of its own (Q73).

@@ -63,21 +63,21 @@ impl QuantConvTranspose2d {
 
     /// Applies the layer. Batch statistics are used and updated while the input is on an autodiff device and nothing is frozen.
     pub fn forward(&self, input: QuantTensor<4>) -> QuantTensor<4> {
-        let y = match &self.norm {
+        match &self.norm {
             Some(norm) if input.tensor.device().is_autodiff() && norm.training.is_enabled() && !self.norm_frozen => {
                 let bias = self.bias.as_ref().map(Param::val);
                 let options = self.config.options.clone();
-                let unfolded = conv_transpose2d(input.tensor.clone(), self.weight.val(), bias.clone(), options);
-                batch_norm::corrected(norm, bias, unfolded, |factor| {
+                let z = conv_transpose2d(input.tensor.clone(), self.weight.val(), None, options);
+                batch_norm::corrected(norm, bias, z, &self.output, self.config.clamp, |factor| {
                     self.convolve(input, scale_channels(self.rows(), factor.clone()), Some(factor), None)
                 })
             }
             _ => {
                 let (rows, bias) = self.folded();
-                self.convolve(input, rows, self.fold_factor(), bias)
+                let y = self.convolve(input, rows, self.fold_factor(), bias);
+                self.output.forward_clamped(y, self.config.clamp)
             }
-        };
-        self.output.forward(self.config.clamp.apply(y))
+        }
     }
 
     /// Weight as rows of output channels, `[c_out, c_in / groups, k_h, k_w]`, and bias, with batch norm folded in by its running

@@ -76,7 +76,7 @@ impl QuantLinear {
             bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale));
         }
         let y = linear(input.tensor, weight.weight, bias);
-        self.output.forward(self.config.clamp.apply(y))
+        self.output.forward_clamped(y, self.config.clamp)
     }
 
     /// The same layer with the steps of its weight found anew, where it keeps steps of its own (Q73).

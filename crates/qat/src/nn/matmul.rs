@@ -23,7 +23,7 @@ impl QuantMatMul {
 
     /// Applies it to `[.., m, k]` and `[.., k, n]`, the leading axes equal.
     pub fn forward<const D: usize>(&self, lhs: QuantTensor<D>, rhs: QuantTensor<D>) -> QuantTensor<D> {
-        self.output.forward(self.clamp.apply(lhs.tensor.matmul(rhs.tensor)))
+        self.output.forward_clamped(lhs.tensor.matmul(rhs.tensor), self.clamp)
     }
 
     /// The relu or clamp that is fused.

@@ -22,9 +22,16 @@ impl Draws {
     }
 
     /// Uniform in `[low, high)`.
+    #[allow(dead_code, reason = "not every test draws real numbers")]
     pub fn uniform(&mut self, low: f32, high: f32) -> f32 {
         let unit = (self.bits() >> 40) as f32 / (1u64 << 24) as f32;
         low + (high - low) * unit
+    }
+
+    /// Uniform in `0..count`.
+    #[allow(dead_code, reason = "not every test draws integers")]
+    pub fn below(&mut self, count: usize) -> usize {
+        (self.bits() % count as u64) as usize
     }
 
     /// A tensor of uniform draws.

@@ -119,14 +119,7 @@ impl Augment {
     }
 
     /// The varied image of `image`, `[C, H, W]`, that stands at `place` of an epoch; `cover` is what cutout puts into each channel.
-    pub(crate) fn vary(
-        &self,
-        image: &[u8],
-        [channels, height, width]: [usize; 3],
-        cover: &[u8],
-        place: Place,
-        varied: &mut Vec<u8>,
-    ) {
+    pub(crate) fn vary(&self, image: &[u8], [_, height, width]: [usize; 3], cover: &[u8], place: Place, varied: &mut Vec<u8>) {
         let mut rng = place.rng(Purpose::Image);
         let (dy, dx) = (below(&mut rng, 2 * self.crop + 1), below(&mut rng, 2 * self.crop + 1));
         let mirrored = below(&mut rng, 2) == 1 && self.flip;
@@ -150,11 +143,9 @@ impl Augment {
                 let end = center + self.cutout - self.cutout / 2;
                 center.saturating_sub(self.cutout / 2)..end.min(side)
             };
-            for channel in 0..channels {
-                for y in within(cy, height) {
-                    let row = (channel * height + y) * width;
-                    let columns = within(cx, width);
-                    varied[row + columns.start..row + columns.end].fill(cover[channel]);
+            for (plane, &mean) in varied.chunks_exact_mut(height * width).zip(cover) {
+                for row in plane.chunks_exact_mut(width).take(within(cy, height).end).skip(within(cy, height).start) {
+                    row[within(cx, width)].fill(mean);
                 }
             }
         }

@@ -55,7 +55,7 @@ impl DataConfig {
         LoaderConfig { normalize: self.normalize.clone(), workers: self.workers, ..LoaderConfig::test(batch_size) }
     }
 
-    /// Refuses what cannot be done to `images`. A loader takes what passes here.
+    /// Refuses what cannot be done to `images`. A loader makes batches of what passes here.
     ///
     /// # Errors
     ///
@@ -64,8 +64,7 @@ impl DataConfig {
         if self.workers > MAX_WORKERS {
             return Err(DataError::Workers { limit: MAX_WORKERS, found: self.workers });
         }
-        self.normalize.suits(&images.name, images.shape[0])?;
-        Ok(self.augment_of(images).suits(&images.name, images.shape)?)
+        self.train(images, 1, 0).suits(images)
     }
 }
 

@@ -322,6 +322,12 @@ pub enum DataError {
         /// The label.
         found: i64,
     },
+    /// Training and test images are the same.
+    #[error("one split for two, {}: expected images to train on and others to be judged on, found one array for both", .path.display())]
+    SameSplits {
+        /// The array of images.
+        path: PathBuf,
+    },
     /// Labels are needed and there are none.
     #[error("no labels, {}: expected an array of images and one of labels, found images alone", .path.display())]
     NoLabels {
@@ -356,6 +362,9 @@ impl DataError {
                 Some("scale and convert the pictures beforehand: all of one size, all gray or all RGB, 8 bits a channel")
             }
             DataError::NoLabels { .. } => Some("name both arrays with a comma between them: X.npy,Y.npy"),
+            DataError::SameSplits { .. } => {
+                Some("put train-images.npy, train-labels.npy, test-images.npy and test-labels.npy into a folder and name that")
+            }
             DataError::Pixel { .. } => Some("save the pixels as uint8 from 0 to 255; normalization is a setting"),
             DataError::Npy(error) => error.hint(),
             _ => None,

@@ -18,6 +18,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::augment::{Augment, Place};
+use super::error::DataError;
 use super::images::ImageSet;
 use super::normalize::Normalize;
 use super::prefetch::Prefetch;
@@ -31,6 +32,31 @@ pub struct ImageBatch {
     pub targets: Tensor<1, Int>,
     /// What else is in the images, if they are mixtures of two.
     pub mix: Option<Mix>,
+    /// Which part of a batch it is, if devices share one.
+    pub part: Option<BatchPart>,
+}
+
+/// A part of a batch, for one of several devices.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchPart {
+    /// Its place among the parts, from 0.
+    pub index: usize,
+    /// Its share of the batch's images, in `(0, 1]`.
+    pub share: f64,
+}
+
+impl ImageBatch {
+    /// The same on `device`.
+    pub fn to_device(self, device: &Device) -> Self {
+        // Devices differ in the integers that they compute with.
+        let classes = |targets: Tensor<1, Int>| Tensor::from_data(targets.into_data(), device);
+        Self {
+            images: self.images.to_device(device),
+            targets: classes(self.targets),
+            mix: self.mix.map(|mix| Mix { targets: classes(mix.targets), lambda: mix.lambda }),
+            part: self.part,
+        }
+    }
 }
 
 /// The other half of mixed images: each is `lambda` times an image of class `targets` of the batch, plus `1 - lambda` times an
@@ -99,6 +125,12 @@ impl LoaderConfig {
         }
     }
 
+    /// Refuses images that normalization or augmentation do not suit.
+    pub(super) fn suits(&self, images: &ImageSet) -> Result<(), DataError> {
+        self.normalize.suits(&images.name, images.shape[0])?;
+        Ok(self.augment.suits(&images.name, images.shape)?)
+    }
+
     /// The same with another normalization.
     pub fn with_normalize(self, normalize: Normalize) -> Self {
         LoaderConfig { normalize, ..self }
@@ -135,20 +167,14 @@ pub struct ImageLoader {
 }
 
 impl ImageLoader {
-    /// A loader over all images of `set`, at the beginning of epoch 0.
+    /// A loader over all images of `set`, at the beginning of epoch 0. Where normalization or augmentation do not suit the images, an
+    /// error takes the place of the first batch; [`DataConfig::suits`](super::DataConfig::suits) tells beforehand.
     ///
     /// # Panics
     ///
-    /// Panics when the batch size is 0, or when normalization or augmentation do not suit the images; of settings that a user
-    /// chose, [`DataConfig::suits`](super::DataConfig::suits) says so without a panic.
+    /// Panics when the batch size is 0.
     pub fn new(set: Arc<ImageSet>, config: LoaderConfig, device: &Device) -> Self {
         assert!(config.batch_size > 0, "batch size: expected at least 1, found 0");
-        if let Err(error) = config.normalize.suits(&set.name, set.shape[0]) {
-            panic!("{error}");
-        }
-        if let Err(error) = config.augment.suits(&set.name, set.shape) {
-            panic!("{error}");
-        }
         let items = 0..set.len();
         ImageLoader { set, items, config, device: device.clone(), next: Mutex::new(Position { epoch: 0, batch: 0 }) }
     }
@@ -268,6 +294,7 @@ impl HostBatch {
             images: Tensor::from_data(TensorData::new(self.images, [count, channels, height, width]), device),
             targets: classes(self.targets),
             mix: self.mix.map(|(targets, lambda)| Mix { targets: classes(targets), lambda }),
+            part: None,
         }
     }
 }
@@ -324,6 +351,10 @@ impl Iterator for ImageBatches {
             return None;
         }
         if matches!(self.ahead, Ahead::Unstarted) {
+            if let Err(error) = self.maker.config.suits(&self.maker.set) {
+                self.next = self.batches;
+                return Some(Err(DatasetError::new(error)));
+            }
             let maker = self.maker.clone();
             let make = Arc::new(move |batch| maker.make(batch));
             let workers = Prefetch::start(self.maker.config.workers, self.next, self.batches, make);
@@ -469,8 +500,11 @@ mod tests {
         assert!(places(loader(50, config.clone()).epoch(0, usize::MAX)).is_empty());
     }
 
-    /// 40 images of 2 x 6 x 5, and a batch of them on the host.
-    fn host(config: &LoaderConfig, epoch: u64, start: usize) -> Vec<(Vec<f32>, Vec<i64>, Option<(Vec<i64>, f32)>)> {
+    /// A batch read back: pixels, classes, and the classes and the share of a mixture.
+    type Plain = (Vec<f32>, Vec<i64>, Option<(Vec<i64>, f32)>);
+
+    /// The batches of 40 images of 2 x 6 x 5.
+    fn host(config: &LoaderConfig, epoch: u64, start: usize) -> Vec<Plain> {
         let images = (0..40 * 60).map(|at| (at * 7 % 251) as u8).collect();
         let labels = (0..40).map(|index| index % 10).collect();
         let (shape, class_names) = ([2, 6, 5], class_numbers(10));
@@ -480,7 +514,7 @@ mod tests {
         loader
             .epoch(epoch, start)
             .map(|batch| {
-                let ImageBatch { images, targets, mix } = batch.unwrap();
+                let ImageBatch { images, targets, mix, .. } = batch.unwrap();
                 (images.into_data().try_into_vec().unwrap(), classes(targets), mix.map(|mix| (classes(mix.targets), mix.lambda)))
             })
             .collect()
@@ -547,9 +581,15 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "normalize, count")]
-    fn another_number_of_channels_is_a_mistake() {
-        loader(3, LoaderConfig::test(1).with_normalize(Normalize::imagenet()));
+    fn settings_that_do_not_suit_the_images_are_one_error_and_no_batch() {
+        let crop = Augment { crop: 1, ..Augment::none() };
+        let wrong = [LoaderConfig::test(1).with_normalize(Normalize::imagenet()), LoaderConfig::test(1).with_augment(crop)];
+        for (config, word) in wrong.into_iter().zip(["normalize, count", "augment, crop on count"]) {
+            let results: Vec<_> = loader(3, config).iter().collect();
+            assert_eq!(results.len(), 1);
+            let error = results.into_iter().next().unwrap().unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
+        }
     }
 
     #[test]

@@ -32,6 +32,6 @@ pub use config::DataConfig;
 pub use error::DataError;
 pub use fetch::{FetchCause, FetchError, FetchEvent, fetch, fetchable};
 pub use images::{ImageSet, Split, class_numbers};
-pub use loader::{ImageBatch, ImageBatches, ImageLoader, LastBatch, LoaderConfig, Mix, Order, permutation};
+pub use loader::{BatchPart, ImageBatch, ImageBatches, ImageLoader, LastBatch, LoaderConfig, Mix, Order, permutation};
 pub use normalize::{Normalize, NormalizeError};
 pub use source::DataSource;

@@ -107,11 +107,20 @@ impl DataSource {
 
     /// Whether training and test images are the same: one array stands for either split.
     pub fn is_one_split(&self) -> bool {
-        match &self.layout {
-            Layout::Arrays { train, test } => train == test,
-            Layout::Joined(parts) => parts.iter().all(Self::is_one_split),
-            _ => false,
+        self.parts().iter().all(|part| matches!(&part.layout, Layout::Arrays { train, test } if train == test))
+    }
+
+    /// Refuses a source whose training and test images are the same, as those of one array for both are: a model would be judged on
+    /// what it has learned.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::SameSplits`].
+    pub fn for_training(self) -> Result<Self, DataError> {
+        if self.is_one_split() {
+            return Err(DataError::SameSplits { path: self.path });
         }
+        Ok(self)
     }
 
     /// Whether there is this split. An archive is read to its end for it.
@@ -379,6 +388,18 @@ mod tests {
         // A folder whose name has a plus in it is itself.
         assert_eq!(resolve(&folder("c++", &[("test_batch.bin", &[5])])).unwrap().load(Split::Test).unwrap().labels, [5]);
         assert!(matches!(resolve(&format!("{one}+nothing")), Err(DataError::UnknownDataset { spec, .. }) if spec == "nothing"));
+    }
+
+    #[test]
+    fn one_array_is_not_trained_on() {
+        let error = DataSource::arrays(Path::new("x.npy"), Some(Path::new("y.npy"))).for_training().unwrap_err();
+        assert!(matches!(error, DataError::SameSplits { .. }) && error.hint().unwrap().contains("train-images.npy"), "{error}");
+        let both = DataSource::joined("x.npy+x.npy", vec![DataSource::arrays(Path::new("x.npy"), None); 2]);
+        assert!(both.for_training().is_err());
+        let pair = |images: &str| Some(ArrayPair { images: images.into(), labels: None });
+        let layout = Layout::Arrays { train: pair("train-x.npy"), test: pair("test-x.npy") };
+        let folder = DataSource { name: "f".into(), path: "f".into(), layout, has_name: false };
+        assert!(folder.for_training().is_ok());
     }
 
     /// The complete CIFAR-10 in JPEG and an excerpt of its records, where QAT_SHARED says they are.

@@ -24,6 +24,7 @@ mod learning_rate;
 pub(crate) mod measure;
 mod parameters;
 mod segment;
+mod team;
 
 use crate::{
     checkpoint::CheckpointInfo,
@@ -131,6 +132,8 @@ pub struct FitPlan {
     pub explosion_factor: f64,
     /// What is minimized.
     pub objective: Objective,
+    /// Devices that share each batch with the main one, each another.
+    pub more_devices: Vec<Device>,
     /// Seed of the order of images and of random numbers, below 2^63.
     pub seed: u64,
     /// Steps between two checkpoints, at least 1; the end of an epoch always makes one.
@@ -169,6 +172,7 @@ impl FitPlan {
             average_decay: None,
             explosion_factor: 20.0,
             objective: Objective::default(),
+            more_devices: Vec::new(),
             seed,
             checkpoint_every: 200,
             read_every: 1,
@@ -374,7 +378,7 @@ pub fn fit<M: Classifier>(
     // By way of a validation model, parameters that the caller has computed become leaves of the graph.
     let model = Trainer {
         model: model.valid().train().fork(&training_device),
-        objective: plan.objective.to_device(&training_device),
+        objective: plan.objective.to_device(&training_device).replicated(&plan.more_devices),
         accumulate: plan.accumulate,
     };
     let average = match (plan.average_decay, from.average) {

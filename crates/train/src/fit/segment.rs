@@ -9,12 +9,13 @@ use super::{
     diagnosis::{self, Culprit},
     handoff::Records,
     parameters::Roles,
+    team::{Part, Team},
 };
 use crate::{
     checkpoint::{self, CheckpointInfo},
     classifier::{BatchResult, Classifier, StepOutput, Trainer},
     error::TrainError,
-    metrics::Row,
+    metrics::{Row, Source},
     random::with_seed,
     report::Recorder,
 };
@@ -78,6 +79,10 @@ impl<M: Classifier> SupervisedLearningStrategy<Trainer<M>> for Segment<M> {
             saved: None,
             last_loss: f32::NAN,
             unread: Vec::new(),
+            team: match self.plan.more_devices.as_slice() {
+                [] => None,
+                more => Some(Team::new(&self.device, more)),
+            },
             read: Instant::now(),
         };
         let ending = walk.go(&train, &valid);
@@ -103,6 +108,8 @@ struct Walk<'a, M: Classifier> {
     last_loss: f32,
     /// Steps whose numbers are still on the device.
     unread: Vec<Unread<M>>,
+    /// The devices that share each batch, if there are several.
+    team: Option<Team<M>>,
     /// When numbers were read last.
     read: Instant,
 }
@@ -123,8 +130,7 @@ struct Measured {
     epoch: usize,
     step: usize,
     result: BatchResult,
-    learning_rate: Option<f64>,
-    averaged: bool,
+    source: Source,
     images_per_second: f64,
 }
 
@@ -200,19 +206,31 @@ impl<M: Classifier> Walk<'_, M> {
         let before = self.learner.model();
         // Modules share running statistics with their clones, but not with their validation models.
         let untouched = before.model.valid();
-        with_seed(device, step_seed(plan.seed, plan.phase, self.shared.step), || ());
+        let seed = step_seed(plan.seed, plan.phase, self.shared.step);
+        for (place, device) in std::iter::once(device).chain(&plan.more_devices).enumerate() {
+            with_seed(device, seed.wrapping_add(place as u64), || ());
+        }
         let mut gradients = GradientsAccumulator::new();
         let (mut outputs, mut images) = (Vec::with_capacity(plan.accumulate), Vec::with_capacity(plan.accumulate));
         for _ in 0..plan.accumulate {
-            let data = |source| TrainError::Data { place: format!("{} step {}", plan.phase, self.shared.step + 1), source };
+            let place = || format!("{} step {}", plan.phase, self.shared.step + 1);
+            let data = |source| TrainError::Data { place: place(), source };
             let batch = match batches.next() {
                 Some(batch) => batch.map_err(data)?,
                 None => return Err(data(DatasetError::new(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)))),
             };
-            images.push(batch.images.clone());
-            let output = self.learner.train_step(batch);
-            gradients.accumulate(&before, output.grads);
-            outputs.push(output.item);
+            let Some(team) = &self.team else {
+                images.push(batch.images.clone());
+                let output = self.learner.train_step(batch);
+                gradients.accumulate(&before, output.grads);
+                outputs.push(output.item);
+                continue;
+            };
+            for Part { images: seen, output, gradients: found } in team.step(&before, batch, place)? {
+                images.push(seen);
+                gradients.accumulate(&before, found);
+                outputs.push(output);
+            }
         }
         let mut gradients = gradients.grads();
         if let Some(bound) = plan.gradient_clip {
@@ -271,7 +289,8 @@ impl<M: Classifier> Walk<'_, M> {
         let images_per_second = images as f64 / self.read.elapsed().as_secs_f64();
         self.read = Instant::now();
         for (step, learning_rate, progress, result) in results {
-            let row = Measured { epoch, step, result, learning_rate: Some(learning_rate), averaged: false, images_per_second };
+            let source = Source::Step { learning_rate };
+            let row = Measured { epoch, step, result, source, images_per_second };
             self.push(row)?;
             let item = TrainingItem::new(result.into(), progress, Some(step), Some(learning_rate.into()));
             let event = LearnerEvent::ProcessedItem(item);
@@ -286,25 +305,27 @@ impl<M: Classifier> Walk<'_, M> {
         let start = LearnerEvent::StartSplit { epoch_number: epoch, total_items: loader.num_items() };
         self.components.interrupter.fail_on_error(self.components.event_processor.process_valid(start));
         let model = self.learner.model().valid();
-        let Some(of_model) = self.evaluate_model(&model, loader, false)? else { return Ok(false) };
+        let Some(of_model) = self.evaluate_model(&model, loader, Source::Model)? else { return Ok(false) };
         let average = self.shared.average.as_ref().map(|average| Trainer::new(average.model()));
         let of_average = match average {
-            Some(average) => match self.evaluate_model(&average, loader, true)? {
+            Some(average) => match self.evaluate_model(&average, loader, Source::Average)? {
                 None => return Ok(false),
                 some => some,
             },
             None => None,
         };
         // Rows are written once both are there: an interruption in between begins the evaluation anew.
-        for (evaluation, averaged) in [(Some(of_model), false), (of_average, true)] {
+        for (evaluation, source) in [(Some(of_model), Source::Model), (of_average, Source::Average)] {
             let Some((evaluation, images_per_second)) = evaluation.filter(|(evaluation, _)| evaluation.images > 0) else {
                 continue;
             };
             let result = BatchResult { loss: evaluation.loss, correct: evaluation.correct, images: evaluation.images };
             let step = self.shared.step;
-            self.push(Measured { epoch, step, result, learning_rate: None, averaged, images_per_second })?;
-            let place = if averaged { &mut self.shared.average_evaluation } else { &mut self.shared.evaluation };
-            *place = Some(evaluation);
+            self.push(Measured { epoch, step, result, source, images_per_second })?;
+            match source {
+                Source::Average => self.shared.average_evaluation = Some(evaluation),
+                _ => self.shared.evaluation = Some(evaluation),
+            }
         }
         self.shared.recorder.evaluated(epoch, self.shared.step, &model.model)?;
         let (interrupter, events) = (&self.components.interrupter, &mut self.components.event_processor);
@@ -318,7 +339,7 @@ impl<M: Classifier> Walk<'_, M> {
         &mut self,
         model: &Trainer<M>,
         loader: &ValidLoader<Trainer<M>>,
-        averaged: bool,
+        source: Source,
     ) -> Result<Option<(Evaluation, f64)>, TrainError> {
         let began = Instant::now();
         let epoch = self.shared.step / self.segment.steps_per_epoch;
@@ -333,7 +354,7 @@ impl<M: Classifier> Walk<'_, M> {
             let output = InferenceStep::step(model, batch);
             let result = output.read().map_err(|source| TrainError::Device { place: place(), source })?;
             sum.add(&result);
-            if !averaged {
+            if source == Source::Model {
                 let item = TrainingItem::new(result.into(), batches.progress(), None, None);
                 let event = LearnerEvent::ProcessedItem(item);
                 self.components.interrupter.fail_on_error(self.components.event_processor.process_valid(event));
@@ -355,9 +376,9 @@ impl<M: Classifier> Walk<'_, M> {
     }
 
     fn push(&mut self, row: Measured) -> Result<(), TrainError> {
-        let Measured { epoch, step, result, learning_rate, averaged, images_per_second } = row;
+        let Measured { epoch, step, result, source, images_per_second } = row;
         let (phase, loss, accuracy) = (self.segment.plan.phase, result.loss, result.accuracy());
-        let row = Row { phase, epoch, step, loss, accuracy, learning_rate, averaged, images_per_second };
+        let row = Row { phase, epoch, step, loss, accuracy, source, images_per_second };
         self.shared.recorder.push(&row)
     }
 

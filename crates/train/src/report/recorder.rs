@@ -10,7 +10,7 @@ use crate::{
     classifier::Classifier,
     error::TrainError,
     fit::{FitState, Phase},
-    metrics::{Keep, MetricsFile, Row},
+    metrics::{Keep, MetricsFile, Row, Source},
     run::RunDirectory,
 };
 use qat::{Mode, QatModel};
@@ -51,12 +51,14 @@ impl Recorder {
     pub(crate) fn push(&mut self, row: &Row) -> Result<(), TrainError> {
         self.metrics.push(row)?;
         let numbers = [("loss", row.loss), ("accuracy", row.accuracy)];
-        match row.learning_rate {
-            Some(rate) => self.train.push(row.phase, row.step, &[numbers[0], numbers[1], ("learning_rate", rate as f32)]),
-            None if row.averaged => {
+        match row.source {
+            Source::Step { learning_rate } => {
+                self.train.push(row.phase, row.step, &[numbers[0], numbers[1], ("learning_rate", learning_rate as f32)])
+            }
+            Source::Model => self.valid.push(row.phase, row.step, &numbers),
+            Source::Average => {
                 self.valid.push(row.phase, row.step, &[("average/loss", row.loss), ("average/accuracy", row.accuracy)])
             }
-            None => self.valid.push(row.phase, row.step, &numbers),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     atomic::write_file,
     error::TrainError,
     fit::Phase,
-    metrics::{self, Row},
+    metrics::{self, Row, Source},
     run::{Results, RunDirectory},
 };
 use std::fmt::Write;
@@ -45,7 +45,7 @@ fn page(run: &RunDirectory) -> Result<String, TrainError> {
         let plots = [
             curves("loss", &rows, |row| Some(f64::from(row.loss))),
             curves("accuracy, %", &rows, |row| Some(f64::from(row.accuracy))),
-            curves("learning rate", &rows, |row| row.learning_rate),
+            curves("learning rate", &rows, Row::learning_rate),
         ];
         let drawings: Vec<Option<String>> = plots.into_iter().map(draw).collect::<Result<_, _>>()?;
         page.figures(&drawings.into_iter().flatten().collect::<Vec<_>>());
@@ -104,7 +104,7 @@ fn results_table(page: &mut Page, results: &Results) {
 fn so_far(page: &mut Page, rows: &[Row]) {
     let mut table = vec![["phase", "epoch", "step", "validation loss", "validation accuracy"].map(str::to_owned).to_vec()];
     for phase in phases(rows) {
-        let evaluations = || rows.iter().filter(|row| row.phase == phase && row.learning_rate.is_none() && !row.averaged);
+        let evaluations = || rows.iter().filter(|row| row.phase == phase && row.source == Source::Model);
         let best = evaluations().max_by(|a, b| a.accuracy.total_cmp(&b.accuracy));
         for (label, row) in [("last", evaluations().next_back()), ("best", best)] {
             let Some(row) = row else { continue };
@@ -123,12 +123,18 @@ fn so_far(page: &mut Page, rows: &[Row]) {
 
 /// A quantity of training steps and of evaluations over the steps of a phase.
 fn curves<'a>(title: &'a str, rows: &[&Row], quantity: impl Fn(&Row) -> Option<f64>) -> Plot<'a> {
-    let points = |is_step: bool| {
-        let of_kind = rows.iter().filter(|row| row.learning_rate.is_some() == is_step && !row.averaged);
+    let points = |is_kind: fn(&Source) -> bool| -> Vec<_> {
+        let of_kind = rows.iter().filter(|row| is_kind(&row.source));
         of_kind.filter_map(|row| Some((row.step as f64, quantity(row)?))).collect()
     };
-    let curves =
-        vec![Curve { name: "train".into(), points: points(true) }, Curve { name: "validation".into(), points: points(false) }];
+    let mut curves = vec![
+        Curve { name: "train".into(), points: points(|source| matches!(source, Source::Step { .. })) },
+        Curve { name: "validation".into(), points: points(|source| *source == Source::Model) },
+    ];
+    let average = points(|source| *source == Source::Average);
+    if !average.is_empty() {
+        curves.push(Curve { name: "moving average".into(), points: average });
+    }
     Plot { title, x: "step", size: (460, 300), curves }
 }
 

@@ -1,5 +1,6 @@
 //! Runs from the outside: how they stop and continue, and what they refuse.
 
+mod devices;
 mod knobs;
 mod quantized;
 mod refusals;

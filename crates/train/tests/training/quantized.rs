@@ -69,6 +69,7 @@ fn everything() -> Schedule {
         freeze_batch_norm_after: 0.7,
         reestimate_batch_norm: 3,
         average_decay: 0.9,
+        select_best: true,
         checkpoint_every: 3,
         distillation: Distillation { weight: 0.5, temperature: 2.0, features: vec!["conv2".into()], feature_weight: 0.25 },
         stages: vec![Stage { weights: 8, activations: 8, epochs: 1 }, Stage { weights: 6, activations: 6, epochs: 1 }],
@@ -154,6 +155,7 @@ fn the_judge_chooses_the_epoch_and_patience_ends_the_run() {
         qat_learning_rate: 1e-2,
         calibration_samples: 16,
         average_decay: 0.5,
+        select_best: true,
         patience: Some(2),
         ..Schedule::default()
     };
@@ -184,8 +186,8 @@ fn the_judge_chooses_the_epoch_and_patience_ends_the_run() {
 fn without_selection_the_last_epoch_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(32);
-    let base = Schedule { float_epochs: 0, qat_epochs: 3, calibration_samples: 16, ..Schedule::default() };
-    let last = Schedule { select_best: false, ..base };
+    let average_decay = 0.9;
+    let last = Schedule { float_epochs: 0, qat_epochs: 3, calibration_samples: 16, average_decay, ..Schedule::default() };
     let asked = Cell::new(0);
     let judge = |_: &QatModel| {
         asked.set(asked.get() + 1);
@@ -193,8 +195,16 @@ fn without_selection_the_last_epoch_is_taken() {
     };
     let run = folder.path().join("run");
     tuned(&run, Preset::Int8, &last, &data, &Interrupter::new(), 1, Some(&judge)).unwrap().unwrap();
-    assert_eq!(asked.get(), 1);
-    assert_eq!(Best::last(&run.join("best")).unwrap().unwrap().info().epoch, 3);
+    assert_eq!(asked.get(), 2, "the last model and its average");
+    let best = Best::last(&run.join("best")).unwrap().unwrap();
+    assert_eq!((best.info().epoch, best.info().averaged), (3, false), "a tie is not for the average");
+
+    // Without an average there is nothing to choose, and nothing is kept.
+    let run = folder.path().join("alone");
+    let alone = Schedule { average_decay: 0.0, ..last };
+    tuned(&run, Preset::Int8, &alone, &data, &Interrupter::new(), 1, Some(&judge)).unwrap().unwrap();
+    assert_eq!(asked.get(), 2);
+    assert!(!run.join("best").exists());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::support::{SEED, data, metrics};
 use burn::{tensor::Device, train::Interrupter};
-use qat::QConfig;
+use qat::{QConfig, Scheme};
 use qat_train::{
     Manifest, ProgressStyle, RunDirectory, Schedule,
     recipe::{self, Goal, Setting},
@@ -21,7 +21,7 @@ const EPOCHS: usize = 2;
 fn train(folder: &Path, lines: usize) -> bool {
     let schedule =
         Schedule { float_epochs: EPOCHS, qat_epochs: EPOCHS, calibration_samples: 64, warmup_steps: 0, ..Schedule::default() };
-    let manifest = Manifest::new(MODEL.name(), "noise & <more>", qat::Scheme::default(), "flex", SEED, 32, schedule);
+    let manifest = Manifest::new(MODEL.name(), "noise & <more>", Scheme::default(), "flex", SEED, 32, schedule);
     let run = match folder.join("run.toml").exists() {
         true => RunDirectory::resume(folder, &manifest).unwrap(),
         false => RunDirectory::create(folder, manifest).unwrap(),

@@ -322,7 +322,12 @@ impl<'f> Reader<'f> {
         let image = self.in_order(&held, &Order::image());
         let &[c, h, w] = &self.values[image.0].shape[..] else { return Ok(image) };
         let op = Transpose { permutation: vec![1, 2, 0] };
-        Ok(self.moved(Op::Transpose(op), image, "nhwc", vec![h, w, c]))
+        let turned = self.moved(Op::Transpose(op), image, "nhwc", vec![h, w, c]);
+        // The name is the file's for what the caller receives.
+        let name = self.name(output);
+        self.values[image.0].name = format!("{name}/nchw");
+        self.values[turned.0].name = name;
+        Ok(turned)
     }
 
     /// A value with the axes of `held` in another order.

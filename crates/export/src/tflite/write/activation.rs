@@ -4,7 +4,7 @@ use qat_formats::tflite::{
     ActivationFunctionType, AddOptions, BatchMatMulOptions, BuiltinOperator as Operator, BuiltinOptions, GeluOptions,
     LeakyReluOptions, MulOptions, SoftmaxOptions, SubOptions,
 };
-use qat_runtime::{Clamp, Elementwise, Function, MatMul, Node, ValueInfo, dequantize};
+use qat_runtime::{Clamp, Elementwise, Function, MatMul, Node, ValueId, ValueInfo, dequantize};
 
 use super::{Writer, bytes};
 use crate::{
@@ -105,16 +105,29 @@ impl Writer<'_> {
         }
     }
 
+    /// The tensor of a right factor, and whether the operator is to transpose it: one whose matrices stand transposed in the file
+    /// stays as it is.
+    fn right_factor(&mut self, value: ValueId, is_transposed: bool) -> (i32, bool) {
+        let rank = self.info(value).shape.len();
+        let mut axes: Vec<usize> = (0..rank).collect();
+        if rank > 1 {
+            axes.swap(rank - 2, rank - 1);
+        }
+        match Order::of(axes).filter(|turned| self.order(value).as_ref() == Some(turned)) {
+            Some(turned) => (self.want(value, &turned), !is_transposed),
+            None => (self.want(value, &Order::plain(rank)), is_transposed),
+        }
+    }
+
     pub(super) fn mat_mul(&mut self, node: &Node, op: MatMul) -> Result<(), Obstacle> {
-        let operands = [0, 1].map(|at| {
-            let input = node.inputs[at];
-            self.want(input, &Order::plain(self.info(input).shape.len()))
-        });
+        let lhs = self.want(node.inputs[0], &Order::plain(self.info(node.inputs[0]).shape.len()));
+        let (rhs, adj_y) = self.right_factor(node.inputs[1], op.transpose_rhs);
+        let operands = [lhs, rhs];
         let order = Order::plain(self.info(node.output).shape.len());
         let version = version(Operator::BATCH_MATMUL, self.numbers_of(node.inputs[0]));
         // The operator fuses no activation; what it could fuse elsewhere follows it.
         let full = Clamp::full(self.info(node.output).code_type);
-        let options = BatchMatMulOptions { adj_y: op.transpose_rhs, ..BatchMatMulOptions::default() };
+        let options = BatchMatMulOptions { adj_y, ..BatchMatMulOptions::default() };
         if op.clamp == full {
             let y = self.define(node.output, order);
             self.graph.operator(Operator::BATCH_MATMUL, version, &operands, y, options.into());

@@ -290,13 +290,16 @@ impl<'m> Writer<'m> {
         let Some((r#type, quantization)) = self.edge_type(info) else {
             // A file whose output is its input, or a constant, has no operator to run.
             let is_result = tensor != input && self.graph.is_computed(tensor);
-            return if is_result { tensor } else { self.reshaped(tensor, info, &shape) };
+            let tensor = if is_result { tensor } else { self.reshaped(tensor, info, &shape) };
+            // A transpose that comes last is a reading of a tensor that another value has named.
+            self.graph.rename(tensor, &info.name);
+            return tensor;
         };
         // The caller knows the tensor by the model's name for it.
         let is_input = output == self.model.input;
         let name = if is_input { format!("{}/edge", info.name) } else { info.name.clone() };
         if !is_input {
-            self.graph.rename(&info.name, format!("{}/codes", info.name));
+            self.graph.rename(tensor, &format!("{}/codes", info.name));
         }
         let edge = self.graph.computed(name, r#type, with_batch(1, &shape), quantization);
         let (operator, options) = match r#type {

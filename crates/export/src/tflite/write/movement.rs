@@ -57,6 +57,16 @@ impl Writer<'_> {
         let is_read_by_linear_alone = self.readers[output.0].iter().all(|&at| matches!(self.model.nodes[at].op, Op::Linear(_)))
             && !self.readers[output.0].is_empty()
             && output != self.model.output;
+        if !order.stands_as(&plain, from)
+            && let Some(target) = order.beside_units(from, to)
+        {
+            // Axes of size 1 come and go; the others stay where they are.
+            let x = self.want(input, &order);
+            let shape = target.apply(to);
+            let y = self.define(output, target);
+            self.reshape(x, y, &shape);
+            return Ok(());
+        }
         let (x, is_turned) = if order.stands_as(&plain, from) {
             (self.want(input, &order), false)
         } else if order == Order::image() && to.len() == 1 && is_read_by_linear_alone {

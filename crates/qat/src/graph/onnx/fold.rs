@@ -16,7 +16,7 @@ use super::{Importer, Operand};
 /// What is computed; for messages.
 const KNOWN: &str = "arithmetic on constants that can be computed: Constant, ConstantOfShape, Cast, Identity, Reshape, Flatten, \
      Squeeze, Unsqueeze, Transpose, Slice, Split, Gather, Concat, Expand, Range, Shape, Size, Where, comparisons, +, −, ·, /, Pow, \
-     Min, Max, Neg, Abs, Sqrt, Reciprocal, Exp, Log, Floor, Ceil, Not or a reduction";
+     Min, Max, MatMul, Neg, Abs, Sqrt, Reciprocal, Exp, Log, Floor, Ceil, Not or a reduction";
 
 impl<'a> Importer<'a> {
     pub(super) fn fold(&mut self, node: &NodeView<'a>) -> Outcome {
@@ -160,6 +160,10 @@ impl<'a> Importer<'a> {
                 }
                 one(result)
             }
+            "MatMul" => {
+                let (a, b) = (first()?, self.constant(node, 1)?);
+                self.product_of(&a, &b).map(|tensor| vec![tensor])
+            }
             "Neg" | "Abs" | "Sqrt" | "Reciprocal" | "Exp" | "Log" | "Floor" | "Ceil" | "Not" => {
                 let tensor = first()?;
                 self.spend(Some(tensor.len()))?;
@@ -182,6 +186,29 @@ impl<'a> Importer<'a> {
             }
             other => Err(Refusal::operator(KNOWN, other)),
         }
+    }
+
+    /// The product of two matrices.
+    fn product_of(&mut self, a: &Tensor, b: &Tensor) -> Outcome<Tensor> {
+        let ([rows, inner], [same, columns]) = (&a.shape[..], &b.shape[..]) else {
+            return Err(Refusal::new("two matrices", format!("{:?} by {:?}", a.shape, b.shape)));
+        };
+        if inner != same {
+            return Err(Refusal::new("matrices that fit", format!("{:?} by {:?}", a.shape, b.shape)));
+        }
+        self.spend(count(&[*rows, *inner, *columns]))?;
+        let (left, right) = (a.reals()?, b.reals()?);
+        let mut values = vec![0.0f32; rows * columns];
+        for row in 0..*rows {
+            for at in 0..*inner {
+                let factor = left[row * inner + at];
+                let sums = &mut values[row * columns..(row + 1) * columns];
+                for (sum, value) in sums.iter_mut().zip(&right[at * columns..(at + 1) * columns]) {
+                    *sum += factor * value;
+                }
+            }
+        }
+        Ok(Tensor { is_per_batch: a.is_per_batch, ..Tensor::real(vec![*rows, *columns], values) })
     }
 
     fn constant_node(&mut self, node: &NodeView<'a>) -> Outcome<Tensor> {

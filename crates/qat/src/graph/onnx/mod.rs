@@ -29,6 +29,7 @@ mod recurrent;
 mod refusal;
 mod shape;
 mod tensor;
+mod tied;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -39,7 +40,7 @@ use qat_formats::onnx;
 use super::{ConstantId, Graph, ImportError, ValueId};
 use attributes::NodeView;
 use file::ModelFile;
-use refusal::{Outcome, REPLACE, Refusal, UNQUANTIZED};
+use refusal::{CUT, FOREIGN, NORMALIZE, Outcome, REPLACE, Refusal, UNQUANTIZED, UNROLL};
 use tensor::Tensor;
 
 /// The oldest and the newest operator set that are read.
@@ -189,7 +190,7 @@ impl<'a> Importer<'a> {
             }
         }
         self.output()?;
-        Ok(self.graph)
+        Ok(tied::untie(self.graph))
     }
 
     /// Which nodes the output depends on; others are not read.
@@ -206,10 +207,7 @@ impl<'a> Importer<'a> {
     }
 
     fn node(&mut self, node: &NodeView<'a>) -> Result<(), Failure> {
-        if !matches!(node.node.domain(), "" | "ai.onnx") {
-            let found = format!("{} of domain {}", node.operator(), node.node.domain());
-            return Err(Refusal::operator("an operator of the standard domain", found).into());
-        }
+        refuse(node)?;
         for name in node.node.input.iter().filter(|name| !name.is_empty()) {
             self.load(name)?;
         }
@@ -261,28 +259,38 @@ impl<'a> Importer<'a> {
             "Pad" => self.pad(node),
             "Resize" | "Upsample" => self.resize(node),
             "Identity" | "Dropout" | "Cast" => self.identity(node),
-            "QuantizeLinear"
-            | "DequantizeLinear"
-            | "DynamicQuantizeLinear"
-            | "QLinearConv"
-            | "QLinearMatMul"
-            | "ConvInteger"
-            | "MatMulInteger" => {
-                Err(Refusal { advice: UNQUANTIZED, ..Refusal::new("an operator of a float model", node.operator()) })
-            }
-            "LayerNormalization" | "InstanceNormalization" | "GroupNormalization" | "LRN" | "LpNormalization" => Err(Refusal {
-                advice: "normalize by BatchNormalization, which folds into the layer before it, or leave that part outside the \
-                         quantized model",
-                ..Refusal::new("BatchNormalization", format!("{}, which has no integer form", node.operator()))
-            }),
-            "LogSoftmax" | "ArgMax" | "TopK" => Err(Refusal {
-                advice: "cut the graph before it, so that the model's output is the logits",
-                ..Refusal::new("a model that gives logits or a softmax", node.operator())
-            }),
-            "If" | "Loop" | "Scan" => Err(Refusal::operator("a graph without control flow", node.operator())),
             other => Err(Refusal { advice: REPLACE, ..Refusal::new(KNOWN, other) }),
         }
     }
+}
+
+/// Refuses what no graph has, whatever its operands.
+fn refuse(node: &NodeView) -> Outcome {
+    if !matches!(node.node.domain(), "" | "ai.onnx") {
+        let found = format!("{} of domain {}", node.operator(), node.node.domain());
+        let expected = "an operator of the standard domain";
+        return Err(Refusal { advice: FOREIGN, ..Refusal::new(expected, found) });
+    }
+    let (expected, advice) = match node.operator() {
+        "QuantizeLinear"
+        | "DequantizeLinear"
+        | "DynamicQuantizeLinear"
+        | "QLinearConv"
+        | "QLinearMatMul"
+        | "ConvInteger"
+        | "MatMulInteger" => ("an operator of a float model", UNQUANTIZED),
+        "LayerNormalization"
+        | "InstanceNormalization"
+        | "GroupNormalization"
+        | "RMSNormalization"
+        | "LRN"
+        | "LpNormalization"
+        | "MeanVarianceNormalization" => ("a normalization that has an integer form", NORMALIZE),
+        "LogSoftmax" | "ArgMax" | "ArgMin" | "TopK" => ("a model that gives logits or a softmax", CUT),
+        "If" | "Loop" | "Scan" => ("a graph without control flow", UNROLL),
+        _ => return Ok(()),
+    };
+    Err(Refusal { advice, ..Refusal::new(expected, node.operator()) })
 }
 
 static EMPTY: String = String::new();

@@ -102,6 +102,10 @@ impl<'a> Importer<'a> {
         let sizes: Vec<Size> = dims.iter().copied().map(size_of).collect();
         let Target { sizes, allow_zero } = self.target(node, &sizes)?;
         let target = resolved(&dims, &sizes, allow_zero, self.batch)?;
+        if let Some(order) = channel_moved(&dims, &target).filter(|_| placed.batch_axis == 0) {
+            let value = self.permuted(placed.value, order)?;
+            return self.define_placed(node, Placed { value, ..placed });
+        }
         let result = self.reshaped(placed, &target)?;
         self.define_placed(node, result)
     }
@@ -218,6 +222,22 @@ fn resolved(dims: &[Dim], sizes: &[Size], allow_zero: bool, batch: Option<usize>
             Ok(target)
         }
         _ => Err(refuse()),
+    }
+}
+
+/// The order of axes by which an image of one channel, last, has it first, or the reverse: exporters write a reshape for it, which
+/// is the same for the numbers but does not tell which axis is which.
+fn channel_moved(dims: &[Dim], target: &[Dim]) -> Option<Vec<usize>> {
+    let one = Dim::Fixed(1);
+    match (dims, target) {
+        _ if dims == target => None,
+        ([a, h, w, channel], [b, first, y, x]) if a == b && [*channel, *first] == [one; 2] && [h, w] == [y, x] => {
+            Some(vec![0, 3, 1, 2])
+        }
+        ([a, channel, h, w], [b, y, x, last]) if a == b && [*channel, *last] == [one; 2] && [h, w] == [y, x] => {
+            Some(vec![0, 2, 3, 1])
+        }
+        _ => None,
     }
 }
 

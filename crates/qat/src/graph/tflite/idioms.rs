@@ -2,7 +2,7 @@
 //!
 //! * SPACE_TO_BATCH_ND, a convolution, BATCH_TO_SPACE_ND: a convolution with dilation.
 //! * RESHAPE to a new axis of size 1, TILE along it, RESHAPE that joins it to the axis before: a nearest-neighbour resize.
-//! * A layer without bias, ADD of a number for each channel: a layer with bias.
+//! * A layer, ADD of a number for each channel: a layer with bias.
 
 use qat_formats::tflite::order::Order;
 use qat_formats::tflite::{BuiltinOperator, BuiltinOptions, Padding};
@@ -164,8 +164,8 @@ impl Reader<'_> {
         Ok(true)
     }
 
-    /// ADD of a number for each channel to the layer that the operator's operand is, which has no bias and which nothing else
-    /// reads; whether it was one.
+    /// ADD of a number for each channel to the layer that the operator's operand is, and which nothing else reads; whether it was
+    /// one.
     pub(super) fn is_bias(
         &mut self,
         site: &Site,
@@ -178,11 +178,11 @@ impl Reader<'_> {
         // A value that other tensors share may have readers besides.
         let is_alone = self.only_operator(x) == Some(site.index) && self.graph.uses(activation.value) == 0;
         let node = &self.graph.nodes[index];
-        let weight = match node.op {
-            Op::Conv2d { weight, bias: None, .. } | Op::ConvTranspose2d { weight, bias: None, .. } if axes.last() == Some(&0) => {
-                weight
+        let (weight, bias) = match node.op {
+            Op::Conv2d { weight, bias, .. } | Op::ConvTranspose2d { weight, bias, .. } if axes.last() == Some(&0) => {
+                (weight, bias)
             }
-            Op::Linear { weight, bias: None } if axes.last() == Some(&(axes.len() - 1)) => weight,
+            Op::Linear { weight, bias } if axes.last() == Some(&(axes.len() - 1)) => (weight, bias),
             _ => return Ok(false),
         };
         let channel = axes.last().copied().unwrap_or(0);
@@ -193,10 +193,14 @@ impl Reader<'_> {
         if !is_row || !is_alone || is_shared || self.layers.values().filter(|layer| layer.0 == weight).count() != 1 {
             return Ok(false);
         }
+        let before: Vec<f32> = match bias {
+            Some(bias) => self.graph.constants[bias.0].data.iter().collect(),
+            None => vec![0.0; channels],
+        };
         let path = self.graph.constants[weight.0].path.as_deref().and_then(|path| path.strip_suffix(".weight"));
         let path = path.map(|path| format!("{path}.bias"));
-        let row = Constant { shape: vec![channels], data: numbers.data.clone() };
-        let added = self.parameter(site, path, &row, &[0], vec![channels])?;
+        let sum = before.iter().zip(numbers.data.iter()).map(|(before, added)| before + added).collect();
+        let added = self.parameter(site, path, &Constant { shape: vec![channels], data: sum }, &[0], vec![channels])?;
         if let Op::Conv2d { bias, .. } | Op::ConvTranspose2d { bias, .. } | Op::Linear { bias, .. } =
             &mut self.graph.nodes[index].op
         {

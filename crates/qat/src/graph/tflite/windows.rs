@@ -4,7 +4,7 @@ use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 use qat_formats::tflite::order::Order;
 use qat_formats::tflite::{BuiltinOperator, BuiltinOptions, Padding, padding};
 
-use super::{Activation, Padded, Reader, Refusal, Site};
+use super::{Activation, MAX_ELEMENTS, Padded, Reader, Refusal, Site};
 use crate::graph::{Op, ValueId};
 
 /// Below every number that a float model meets: what pads an image before its maximum is taken.
@@ -74,7 +74,7 @@ impl Reader<'_> {
         let sample = self.sample(x);
         let sides = [sample[1], sample[2]];
         let padding = [(top, bottom), (left, right)];
-        let mut size = [0; 2];
+        let (mut size, mut padded) = ([0; 2], sample[0]);
         for axis in 0..2 {
             let extent = (kernel[axis] - 1).saturating_mul(dilation[axis]).saturating_add(1);
             let whole = sides[axis].saturating_add(padding[axis].0).saturating_add(padding[axis].1);
@@ -82,6 +82,11 @@ impl Reader<'_> {
                 return Err(site.unsupported("an image at least as large as the window", format!("{whole} below {extent}")));
             };
             size[axis] = room / stride[axis] + 1;
+            padded = padded.saturating_mul(whole);
+        }
+        if padded > MAX_ELEMENTS {
+            // Backends may lay the padding out.
+            return Err(site.unsupported("a window and padding within 2^28 numbers", format!("{padded}")));
         }
         Ok(Window { x, kernel, stride, dilation, padding, size })
     }

@@ -1,0 +1,218 @@
+//! Sums of products over taps, by tiles of channels and vectors of positions that stay in registers.
+//!
+//! A tile of `M` channels and `N` vectors runs over all taps of all channels at once, so that no partial sum ever reaches memory; the
+//! numbers come straight from [`Planes`](super::planes::Planes). Forward pass and input gradient are both this.
+
+#![allow(unsafe_code, reason = "tiles read vectors through pointers, at offsets that the layout was made for")]
+
+use crate::ops::simd::{Kernel, Simd};
+
+/// Vectors of a tile at most.
+const VECTORS: usize = 3;
+
+/// Rows of a weight, by blocks of channels, each `[taps, channels]`.
+#[derive(Debug)]
+pub(super) struct PackedRows {
+    data: Vec<f32>,
+    rows: usize,
+    block: usize,
+    taps: usize,
+}
+
+impl PackedRows {
+    /// Packs `rows` channels of `taps` numbers each, at most `most` channels a block; `get(row, tap)` are the numbers.
+    pub fn new(rows: usize, taps: usize, most: usize, get: impl Fn(usize, usize) -> f32) -> Self {
+        let block = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
+        let mut data = Vec::with_capacity(rows * taps);
+        for first in (0..rows).step_by(block) {
+            for tap in 0..taps {
+                data.extend((first..rows.min(first + block)).map(|row| get(row, tap)));
+            }
+        }
+        Self { data, rows, block, taps }
+    }
+}
+
+/// Where results go.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    /// The first result of the first channel.
+    pub first: *mut f32,
+    /// Distances of channels, rows and columns.
+    pub channel: usize,
+    pub row: usize,
+    pub column: usize,
+}
+
+/// The correlation of one image and one group.
+pub(super) struct Correlation<'a> {
+    /// The group's channels in the layout that `offsets` was made for.
+    pub planes: &'a [f32],
+    /// Of all taps of all channels.
+    pub offsets: &'a [usize],
+    /// Rows and columns of the result.
+    pub grid: [usize; 2],
+    /// Distance of rows in the planes.
+    pub pitch: usize,
+    /// The weight.
+    pub rows: &'a PackedRows,
+    /// Added to each channel; empty for none.
+    pub bias: &'a [f32],
+    /// Room for results that have to be cropped, [`scratch_len`] numbers.
+    pub scratch: &'a mut [f32],
+    /// Where results go.
+    pub target: Target,
+}
+
+/// Numbers that planes need behind the position of the last output and the largest offset, and that a row of scratch has more.
+pub(super) const SLACK: usize = 16;
+
+/// Numbers of scratch of a correlation with this grid.
+pub(super) fn scratch_len(grid: [usize; 2], pitch: usize) -> usize {
+    // No level has blocks of more channels.
+    8 * (grid[0] * pitch + SLACK)
+}
+
+/// Numbers that planes must have for all vectors of a grid to be read at the largest offset.
+pub(super) fn planes_len(grid: [usize; 2], pitch: usize, offsets: &[usize]) -> usize {
+    let largest = offsets.iter().copied().max().unwrap_or(0);
+    largest + grid[0].saturating_sub(1) * pitch + grid[1] + SLACK
+}
+
+impl Kernel for Correlation<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(mut self) {
+        if self.grid[0] * self.grid[1] == 0 {
+            return;
+        }
+        if self.pitch == self.grid[1] && self.target.column == 1 && self.target.row == self.grid[1] {
+            self.grid = [1, self.grid[0] * self.grid[1]];
+            self.pitch = self.grid[1];
+            self.target.row = self.grid[1];
+        }
+        assert!(self.planes.len() >= planes_len(self.grid, self.pitch, self.offsets) - SLACK);
+        let mut first = 0;
+        while first < self.rows.rows {
+            let block = self.rows.block.min(self.rows.rows - first);
+            // SAFETY: the instructions are there, as the caller promises; lengths were checked.
+            unsafe {
+                match block {
+                    1 => self.block::<S, 1>(first),
+                    2 => self.block::<S, 2>(first),
+                    3 => self.block::<S, 3>(first),
+                    4 => self.block::<S, 4>(first),
+                    5 => self.block::<S, 5>(first),
+                    6 => self.block::<S, 6>(first),
+                    7 => self.block::<S, 7>(first),
+                    8 => self.block::<S, 8>(first),
+                    _ => unreachable!("a block has at most eight channels"),
+                }
+            }
+            first += block;
+        }
+    }
+}
+
+impl Correlation<'_> {
+    /// All positions of `M` channels from `first` on.
+    #[inline(always)]
+    unsafe fn block<S: Simd, const M: usize>(&mut self, first: usize) {
+        let [rows, columns] = self.grid;
+        let target = self.target;
+        let is_aligned = target.column == 1 && columns.is_multiple_of(S::LANES);
+        unsafe {
+            let result = target.first.add(first * target.channel);
+            if is_aligned {
+                let across = columns / S::LANES;
+                let place =
+                    |v: usize| (v / across * self.pitch + v % across * S::LANES, v / across * target.row + v % across * S::LANES);
+                self.tiles::<S, M>(first, rows * across, place, result, target.channel);
+                return;
+            }
+            let vectors = ((rows - 1) * self.pitch + columns).div_ceil(S::LANES);
+            let length = vectors * S::LANES;
+            assert!(self.scratch.len() >= M * length);
+            let scratch = self.scratch.as_mut_ptr();
+            self.tiles::<S, M>(first, vectors, |v| (v * S::LANES, v * S::LANES), scratch, length);
+            for m in 0..M {
+                for y in 0..rows {
+                    let from = scratch.add(m * length + y * self.pitch);
+                    let to = result.add(m * target.channel + y * target.row);
+                    if target.column == 1 {
+                        std::ptr::copy_nonoverlapping(from, to, columns);
+                    } else {
+                        for x in 0..columns {
+                            *to.add(x * target.column) = *from.add(x);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tiles over `vectors` vectors; `place` gives the position of each in the planes and in the result.
+    #[inline(always)]
+    unsafe fn tiles<S: Simd, const M: usize>(
+        &self,
+        first: usize,
+        vectors: usize,
+        place: impl Fn(usize) -> (usize, usize),
+        result: *mut f32,
+        channel: usize,
+    ) {
+        unsafe {
+            let mut v = 0;
+            while v + VECTORS <= vectors {
+                self.tile::<S, M, VECTORS>(first, v, &place, result, channel);
+                v += VECTORS;
+            }
+            match vectors - v {
+                1 => self.tile::<S, M, 1>(first, v, &place, result, channel),
+                2 => self.tile::<S, M, 2>(first, v, &place, result, channel),
+                _ => {}
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const M: usize, const N: usize>(
+        &self,
+        first: usize,
+        v: usize,
+        place: &impl Fn(usize) -> (usize, usize),
+        result: *mut f32,
+        channel: usize,
+    ) {
+        unsafe {
+            let places: [(usize, usize); N] = std::array::from_fn(|n| place(v + n));
+            let x: [*const f32; N] = std::array::from_fn(|n| self.planes.as_ptr().add(places[n].0));
+            let mut sums = [[S::splat(0.0); N]; M];
+            if !self.bias.is_empty() {
+                for m in 0..M {
+                    sums[m] = [S::splat(self.bias[first + m]); N];
+                }
+            }
+            let mut w = self.rows.data.as_ptr().add(first * self.rows.taps);
+            for &offset in self.offsets {
+                let mut numbers = [S::splat(0.0); N];
+                for n in 0..N {
+                    numbers[n] = S::load(x[n].add(offset));
+                }
+                for m in 0..M {
+                    let weight = S::splat(*w.add(m));
+                    for n in 0..N {
+                        sums[m][n] = S::multiply_add(weight, numbers[n], sums[m][n]);
+                    }
+                }
+                w = w.add(M);
+            }
+            for m in 0..M {
+                for n in 0..N {
+                    S::store(result.add(m * channel + places[n].1), sums[m][n]);
+                }
+            }
+        }
+    }
+}

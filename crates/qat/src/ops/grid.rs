@@ -1,0 +1,332 @@
+//! Fake quantization in one pass over memory, and its gradients in another (Q90), (Q91).
+//!
+//! With a step `s`, a zero point `z` (0 where there is none) and a clamp `[a, b]` before it, of each number of a channel:
+//!
+//! ```text
+//! v = clamp(x, a, b)      t = v / s      q = clamp(round_half_even(t) + z, low, high) − z      y = q · s
+//! ```
+//!
+//! Nothing but `x` is kept for the gradients; which numbers were clipped is computed again. Values equal those of the composition of
+//! Burn operations, gradients are near theirs. Sums run over parts of fixed length in order, so that threads do not change them.
+
+#![allow(unsafe_code, reason = "results are written to memory that is not initialized before")]
+
+use std::mem::MaybeUninit;
+
+use rayon::prelude::*;
+
+use super::simd::{Kernel, Simd, dispatch};
+use crate::clamp::Clamp;
+
+/// Numbers that one task works on, about.
+const PART: usize = 1 << 15;
+
+/// Lanes of a sum.
+pub(super) const LANES: usize = 32;
+
+/// Codes of a quantizer and what is done before it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Grid {
+    /// The lowest code.
+    pub low: f32,
+    /// The highest code.
+    pub high: f32,
+    /// What is done before.
+    pub clamp: Clamp,
+    /// Whether ±∞ saturate; where a gradient is asked for, they become NaN.
+    pub keeps_infinity: bool,
+}
+
+impl Grid {
+    /// The codes from `low` to `high`, without a clamp before.
+    pub fn new(low: f32, high: f32) -> Self {
+        Self { low, high, clamp: Clamp::NONE, keeps_infinity: false }
+    }
+
+    /// The same codes after a clamp.
+    pub fn after(self, clamp: Clamp) -> Self {
+        Self { clamp, ..self }
+    }
+}
+
+impl Clamp {
+    /// The bounded number; NaN stays NaN.
+    #[inline(always)]
+    pub(super) fn bound(self, x: f32) -> f32 {
+        let x = if x <= self.min { self.min } else { x };
+        if x > self.max { self.max } else { x }
+    }
+
+    /// The lowest number through which it passes a gradient; a relu passes none at 0.
+    #[inline(always)]
+    pub(super) fn passes_from(self) -> f32 {
+        if self == Self::RELU { f32::from_bits(1) } else { self.min }
+    }
+}
+
+/// A grid with its step and zero point.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quantizer {
+    pub scale: f32,
+    pub zero: f32,
+    pub grid: Grid,
+}
+
+impl Quantizer {
+    /// The number on the grid.
+    #[inline(always)]
+    pub fn apply(self, x: f32) -> f32 {
+        let t = self.grid.clamp.bound(x) / self.scale;
+        let rounded = t.round_ties_even();
+        // Where a gradient is asked for, ±∞ become NaN; for all other numbers the difference is exact.
+        let rounded = if self.grid.keeps_infinity { rounded } else { t + (rounded - t) };
+        self.code(rounded) * self.scale
+    }
+
+    /// The code of a rounded number, less the zero point.
+    #[inline(always)]
+    fn code(self, rounded: f32) -> f32 {
+        let q = rounded + self.zero;
+        let q = if q < self.grid.low { self.grid.low } else { q };
+        let q = if q > self.grid.high { self.grid.high } else { q };
+        q - self.zero
+    }
+
+    /// For the gradient of the result: those of the number and of the step, and the result's own where it was clipped.
+    #[inline(always)]
+    pub fn gradients(self, x: f32, dy: f32) -> [f32; 3] {
+        let clamp = self.grid.clamp;
+        let t = clamp.bound(x) / self.scale;
+        let rounded = t.round_ties_even();
+        let q = rounded + self.zero;
+        let is_clipped = (q < self.grid.low) | (q > self.grid.high);
+        let dx = if is_clipped | (x < clamp.passes_from()) | (x > clamp.max) { 0.0 } else { dy };
+        let of_scale = self.code(rounded) - if is_clipped { 0.0 } else { t };
+        [dx, dy * of_scale, if is_clipped { dy } else { 0.0 }]
+    }
+}
+
+/// What is done to numbers at the end of an operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Finish {
+    /// They are clamped.
+    Clamp(Clamp),
+    /// They are put on a grid, after its clamp.
+    Quantize(Quantizer),
+}
+
+impl Finish {
+    /// They stay what they are.
+    pub const NOTHING: Self = Self::Clamp(Clamp::NONE);
+}
+
+/// How numbers are divided into channels: `[outer, channels, inner]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Channels {
+    /// Channels, each with its own step.
+    pub count: usize,
+    /// Consecutive numbers of a channel.
+    pub inner: usize,
+}
+
+impl Channels {
+    /// Numbers of a task: whole runs of a channel, or whole rows where a run is one number.
+    fn part(&self) -> usize {
+        let unit = match (self.count, self.inner) {
+            (1, _) => 1,
+            (count, 1) => count,
+            (_, inner) => inner.max(1),
+        };
+        unit * (PART / unit).max(1)
+    }
+
+    /// Numbers of a run.
+    fn run(&self) -> usize {
+        if self.count == 1 { usize::MAX } else { self.inner.max(1) }
+    }
+}
+
+/// The fake-quantized numbers; `scale` and `zero` are one number for each channel, an empty `zero` is none.
+pub(super) fn fake_quantize(x: &[f32], scale: &[f32], zero: &[f32], channels: Channels, grid: Grid) -> Vec<f32> {
+    let quantizers = quantizers(scale, zero, grid);
+    assert_eq!(quantizers.len(), channels.count, "one step for each channel");
+    let mut y: Vec<f32> = Vec::with_capacity(x.len());
+    let part = channels.part();
+    let parts = y.spare_capacity_mut()[..x.len()].par_chunks_mut(part).zip(x.par_chunks(part)).enumerate();
+    parts.for_each(|(index, (y, x))| {
+        if channels.count > 1 && channels.inner == 1 {
+            for (y, x) in y.chunks_mut(channels.count).zip(x.chunks(channels.count)) {
+                dispatch(ForwardRow { x, y, quantizers: &quantizers });
+            }
+            return;
+        }
+        let first = index * part / channels.run();
+        for (run, (y, x)) in y.chunks_mut(channels.run()).zip(x.chunks(channels.run())).enumerate() {
+            dispatch(Forward { x, y, quantizer: quantizers[(first + run) % channels.count] });
+        }
+    });
+    // SAFETY: every part has been written.
+    unsafe { y.set_len(x.len()) };
+    y
+}
+
+fn quantizers(scale: &[f32], zero: &[f32], grid: Grid) -> Vec<Quantizer> {
+    assert!(zero.is_empty() || zero.len() == scale.len(), "one zero point for each step, or none");
+    let zero = |c: usize| zero.get(c).copied().unwrap_or(0.0);
+    scale.iter().enumerate().map(|(c, scale)| Quantizer { scale: *scale, zero: zero(c), grid }).collect()
+}
+
+/// Gradients of the numbers, of each channel's step, and of its zero point.
+#[derive(Debug)]
+pub(super) struct Gradients {
+    pub dx: Vec<f32>,
+    pub d_scale: Vec<f32>,
+    pub d_zero: Vec<f32>,
+}
+
+/// The gradients of [`fake_quantize`].
+pub(super) fn fake_quantize_gradients(
+    x: &[f32],
+    dy: &[f32],
+    scale: &[f32],
+    zero: &[f32],
+    channels: Channels,
+    grid: Grid,
+) -> Gradients {
+    assert_eq!(x.len(), dy.len(), "the gradient's length");
+    let quantizers = quantizers(scale, zero, grid);
+    assert_eq!(quantizers.len(), channels.count, "one step for each channel");
+    let mut dx: Vec<f32> = Vec::with_capacity(x.len());
+    let part = channels.part();
+    // The sums of each task, for channels from its first one on.
+    let sums: Vec<Vec<[f32; 2]>> = dx.spare_capacity_mut()[..x.len()]
+        .par_chunks_mut(part)
+        .zip(x.par_chunks(part).zip(dy.par_chunks(part)))
+        .enumerate()
+        .map(|(index, (dx, (x, dy)))| {
+            if channels.count > 1 && channels.inner == 1 {
+                let mut sums = vec![[0.0f32; 2]; channels.count];
+                let rows = x.chunks(channels.count).zip(dy.chunks(channels.count));
+                for (dx, (x, dy)) in dx.chunks_mut(channels.count).zip(rows) {
+                    dispatch(BackwardRow { x, dy, dx, quantizers: &quantizers, sums: &mut sums });
+                }
+                return sums;
+            }
+            let first = index * part / channels.run();
+            let runs = x.chunks(channels.run()).zip(dy.chunks(channels.run()));
+            let runs = dx.chunks_mut(channels.run()).zip(runs).enumerate();
+            let backward =
+                |(run, (dx, (x, dy)))| dispatch(Backward { x, dy, dx, quantizer: quantizers[(first + run) % channels.count] });
+            runs.map(backward).collect()
+        })
+        .collect();
+    let mut totals = vec![[0.0f64; 2]; channels.count];
+    for (index, sums) in sums.iter().enumerate() {
+        let first = if channels.inner == 1 { 0 } else { index * part / channels.run() };
+        for (run, [of_scale, clipped]) in sums.iter().enumerate() {
+            let total = &mut totals[(first + run) % channels.count];
+            total[0] += f64::from(*of_scale);
+            total[1] += f64::from(*clipped);
+        }
+    }
+    // SAFETY: every run has been written.
+    unsafe { dx.set_len(x.len()) };
+    let d_scale = totals.iter().map(|sums| sums[0] as f32).collect();
+    let d_zero = totals.iter().zip(scale).map(|(sums, scale)| (-f64::from(*scale) * sums[1]) as f32).collect();
+    Gradients { dx, d_scale, d_zero }
+}
+
+/// Numbers of one channel.
+struct Forward<'a> {
+    x: &'a [f32],
+    y: &'a mut [MaybeUninit<f32>],
+    quantizer: Quantizer,
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for (y, x) in self.y.iter_mut().zip(self.x) {
+            y.write(self.quantizer.apply(*x));
+        }
+    }
+}
+
+/// A number of each channel.
+struct ForwardRow<'a> {
+    x: &'a [f32],
+    y: &'a mut [MaybeUninit<f32>],
+    quantizers: &'a [Quantizer],
+}
+
+impl Kernel for ForwardRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for ((y, x), quantizer) in self.y.iter_mut().zip(self.x).zip(self.quantizers) {
+            y.write(quantizer.apply(*x));
+        }
+    }
+}
+
+/// Numbers of one channel; gives the gradient of the step, and the sum of the gradients of what was clipped.
+struct Backward<'a> {
+    x: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [MaybeUninit<f32>],
+    quantizer: Quantizer,
+}
+
+impl Kernel for Backward<'_> {
+    type Output = [f32; 2];
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> [f32; 2] {
+        let Self { x, dy, dx, quantizer } = self;
+        let (mut of_scale, mut clipped) = ([0.0f32; LANES], [0.0f32; LANES]);
+        let whole = x.len() / LANES * LANES;
+        let chunks = x[..whole].chunks_exact(LANES).zip(dy[..whole].chunks_exact(LANES));
+        for ((x, dy), dx) in chunks.zip(dx[..whole].chunks_exact_mut(LANES)) {
+            for lane in 0..LANES {
+                let [d, s, c] = quantizer.gradients(x[lane], dy[lane]);
+                dx[lane].write(d);
+                of_scale[lane] += s;
+                clipped[lane] += c;
+            }
+        }
+        for (lane, ((x, dy), dx)) in x[whole..].iter().zip(&dy[whole..]).zip(&mut dx[whole..]).enumerate() {
+            let [d, s, c] = quantizer.gradients(*x, *dy);
+            dx.write(d);
+            of_scale[lane] += s;
+            clipped[lane] += c;
+        }
+        [of_scale.iter().sum(), clipped.iter().sum()]
+    }
+}
+
+/// A number of each channel, whose sums it adds to.
+struct BackwardRow<'a> {
+    x: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [MaybeUninit<f32>],
+    quantizers: &'a [Quantizer],
+    sums: &'a mut [[f32; 2]],
+}
+
+impl Kernel for BackwardRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let numbers = self.x.iter().zip(self.dy).zip(self.dx.iter_mut());
+        for (((x, dy), dx), (quantizer, sums)) in numbers.zip(self.quantizers.iter().zip(self.sums)) {
+            let [d, s, c] = quantizer.gradients(*x, *dy);
+            dx.write(d);
+            sums[0] += s;
+            sums[1] += c;
+        }
+    }
+}

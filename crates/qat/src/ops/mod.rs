@@ -1,0 +1,117 @@
+//! Operations that training on a CPU spends its time in, each as one pass forward and one pass backward.
+//!
+//! On Burn's Flex backend they are kernels of this crate, entered through Burn's backend extensions: [`conv2d`] and
+//! [`fake_quantize`]. On every other device, and for numbers other than f32, they are the compositions of Burn operations that
+//! define them, in [`reference`].
+//! Results of the kernels do not depend on the number of threads, and are the same in every run on one machine.
+
+mod conv2d;
+mod extension;
+mod grid;
+mod norm;
+mod reference;
+mod scratch;
+mod simd;
+
+use burn::backend::{Dispatch, DispatchDevice};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{DType, Tensor};
+
+pub(crate) use extension::After;
+use extension::{NormOperands, NormOutput, Operand, TrainingOps};
+pub(crate) use grid::{Channels, Grid};
+
+/// Convolution of `x` `[N, c_in, H, W]` by `weight` `[c_out, c_in / groups, k_h, k_w]`, plus `bias` `[c_out]`.
+///
+/// # Panics
+/// If the shapes do not fit, as Burn's `conv2d`.
+pub(crate) fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions<2>) -> Tensor<4> {
+    let fits = x.dims()[1] == weight.dims()[1] * options.groups && weight.dims()[0].is_multiple_of(options.groups);
+    let is_empty = x.dims().contains(&0) || weight.dims().contains(&0);
+    let kernel_fits = (0..2).all(|axis| {
+        let (begin, end) = options.padding[axis];
+        x.dims()[axis + 2] + begin + end > (weight.dims()[axis + 2].max(1) - 1) * options.dilation[axis]
+    });
+    if !has_kernels(&x) || !has_kernels(&weight) || !fits || is_empty || !kernel_fits {
+        return burn::tensor::module::conv2d(x, weight, bias, options);
+    }
+    let bias = operand(bias);
+    Tensor::from_dispatch(<Dispatch as TrainingOps>::training_conv2d(x.into_dispatch(), weight.into_dispatch(), bias, options))
+}
+
+/// The numbers of `x` on the grid of `scale`, after a clamp (Q90); gradients straight-through, and those of `scale` and `zero`.
+///
+/// `scale` has one number for each of `channels`, and so has `zero`, if there is one; `keeps_infinity` of the grid is set here.
+pub(crate) fn fake_quantize<const D: usize>(
+    x: Tensor<D>,
+    scale: Tensor<1>,
+    zero: Option<Tensor<1>>,
+    channel_axis: Option<usize>,
+    mut grid: Grid,
+) -> Tensor<D> {
+    grid.keeps_infinity = !x.device().is_autodiff();
+    if !has_kernels(&x) || !has_kernels(&scale) {
+        return reference::fake_quantize(x, scale, zero, channel_axis, grid);
+    }
+    let dims = x.dims();
+    let channels = match channel_axis {
+        Some(axis) => Channels { count: dims[axis], inner: dims[axis + 1..].iter().product() },
+        None => Channels { count: 1, inner: dims.iter().product() },
+    };
+    assert_eq!(scale.dims(), [channels.count], "one step for each channel");
+    let (scale, zero) = (scale.into_dispatch(), operand(zero));
+    Tensor::from_dispatch(<Dispatch as TrainingOps>::training_fake_quantize(x.into_dispatch(), scale, zero, channels, grid))
+}
+
+/// What is normalized by a batch norm in training, and by what.
+#[derive(Clone, Debug)]
+pub(crate) struct Norm {
+    /// `[C]`.
+    pub gamma: Tensor<1>,
+    /// `[C]`.
+    pub beta: Tensor<1>,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// `[N, C, H, W]`, the convolution by the weight that is folded by a σ `[C]`, and that σ, detached; where there is none, what the
+    /// statistics are taken of is normalized.
+    pub folded: Option<(Tensor<4>, Tensor<1>)>,
+}
+
+/// Step `[1]` and zero point `[1]` of one grid for all numbers.
+pub(crate) type Steps = (Tensor<1>, Option<Tensor<1>>);
+
+/// Batch norm by the statistics of `z` `[N, C, H, W]`, then a clamp and, with steps, the grid after it (Q92); with the output come
+/// mean and biased variance, `[C]`, detached.
+pub(crate) fn norm(z: Tensor<4>, norm: Norm, mut after: After, steps: Option<Steps>) -> (Tensor<4>, (Tensor<1>, Tensor<1>)) {
+    if let After::Grid(grid) = &mut after {
+        grid.keeps_infinity = !z.device().is_autodiff();
+    }
+    if !has_kernels(&z) || z.dims().contains(&0) {
+        return reference::norm(z, norm, after, steps);
+    }
+    let (y, sigma) = norm.folded.map_or((None, None), |(y, sigma)| (Some(y), Some(sigma)));
+    let (scale, zero) = steps.map_or((None, None), |(scale, zero)| (Some(scale), zero));
+    let operands = NormOperands {
+        z: z.into_dispatch(),
+        y: operand(y),
+        gamma: norm.gamma.into_dispatch(),
+        beta: norm.beta.into_dispatch(),
+        sigma: operand(sigma),
+        scale: operand(scale),
+        zero: operand(zero),
+    };
+    let NormOutput { out, mean, variance } = <Dispatch as TrainingOps>::training_norm(operands, norm.epsilon as f32, after);
+    (Tensor::from_dispatch(out), (Tensor::from_dispatch(mean), Tensor::from_dispatch(variance)))
+}
+
+fn operand<const D: usize>(tensor: Option<Tensor<D>>) -> Operand<Dispatch> {
+    tensor.map_or(Operand::Absent, |tensor| Operand::Given(tensor.into_dispatch()))
+}
+
+/// Whether the kernels of this crate take a tensor.
+fn has_kernels<const D: usize>(x: &Tensor<D>) -> bool {
+    matches!(x.device().inner().as_dispatch(), DispatchDevice::Flex(_)) && x.dtype() == DType::F32
+}
+
+#[cfg(test)]
+mod tests;

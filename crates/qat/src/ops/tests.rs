@@ -1,0 +1,378 @@
+//! Kernels against the compositions that define them: the same values, or near ones where sums have another order; the same numbers
+//! with every number of threads.
+
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::{After, Grid, Norm, conv2d, fake_quantize, norm, reference};
+use crate::clamp::Clamp;
+
+/// Seed of every draw of this file.
+const SEED: u64 = 20_261_124;
+
+/// Numbers that follow from a seed.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) % n as u64) as usize
+    }
+
+    /// In `[-1, 1]`.
+    fn number(&mut self) -> f32 {
+        self.below(1 << 20) as f32 / (1 << 19) as f32 - 1.0
+    }
+
+    fn tensor<const D: usize>(&mut self, shape: [usize; D], device: &Device) -> Tensor<D> {
+        self.scaled(shape, 1.0, 0.0, device)
+    }
+
+    /// In `shift ± factor`.
+    fn scaled<const D: usize>(&mut self, shape: [usize; D], factor: f32, shift: f32, device: &Device) -> Tensor<D> {
+        let numbers: Vec<f32> = (0..shape.iter().product()).map(|_| self.number() * factor + shift).collect();
+        Tensor::from_data(TensorData::new(numbers, shape), device)
+    }
+}
+
+fn values<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
+    x.clone().into_data().try_to_vec().expect("numbers of f32")
+}
+
+/// Largest difference, as a share of the largest expected number.
+fn distance(got: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(got.len(), expected.len());
+    let largest = expected.iter().fold(1e-6f32, |m, x| m.max(x.abs()));
+    got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest
+}
+
+/// A convolution with its operands' shapes.
+#[derive(Clone, Debug)]
+struct Problem {
+    x: [usize; 4],
+    weight: [usize; 4],
+    has_bias: bool,
+    options: ConvOptions<2>,
+}
+
+impl Problem {
+    fn draw(draws: &mut Draws) -> Self {
+        let groups = [1, 1, 1, 2, 3][draws.below(5)];
+        let (inputs, outputs) = (1 + draws.below(5), 1 + draws.below(10));
+        let kernel = [1 + draws.below(4), 1 + draws.below(4)];
+        let dilation = [1 + draws.below(2), 1 + draws.below(2)];
+        let stride = [1 + draws.below(3), 1 + draws.below(3)];
+        let padding = [(draws.below(3), draws.below(3)), (draws.below(3), draws.below(3))];
+        let size = [0, 1].map(|axis| (kernel[axis] - 1) * dilation[axis] + 1 + draws.below(20));
+        Self {
+            x: [1 + draws.below(5), inputs * groups, size[0], size[1]],
+            weight: [outputs * groups, inputs, kernel[0], kernel[1]],
+            has_bias: draws.below(2) == 0,
+            options: ConvOptions { stride, padding, dilation, groups },
+        }
+    }
+
+    /// One of the networks' own: batch, channels in and out, size, kernel, stride, padding and groups.
+    fn of([n, c_in, c_out, size, k, stride, padding, groups]: [usize; 8]) -> Self {
+        Self {
+            x: [n, c_in, size, size],
+            weight: [c_out, c_in / groups, k, k],
+            has_bias: true,
+            options: ConvOptions::new([stride; 2], [padding; 2], [1, 1], groups),
+        }
+    }
+
+    /// Output, and gradients of input, weight and bias for a given gradient of the output.
+    fn run(
+        &self,
+        conv: impl Fn(Tensor<4>, Tensor<4>, Option<Tensor<1>>, ConvOptions<2>) -> Tensor<4>,
+        seed: u64,
+    ) -> Vec<Vec<f32>> {
+        let device = Device::flex().autodiff();
+        let mut draws = Draws(seed);
+        let x = draws.tensor(self.x, &device).require_grad();
+        let weight = draws.tensor(self.weight, &device).require_grad();
+        let bias = self.has_bias.then(|| draws.tensor([self.weight[0]], &device).require_grad());
+        let y = conv(x.clone(), weight.clone(), bias.clone(), self.options.clone());
+        let weights = draws.tensor(y.dims(), &device);
+        let gradients = (y.clone() * weights).sum().backward();
+        let mut found = vec![values(&y), values(&x.grad(&gradients).unwrap()), values(&weight.grad(&gradients).unwrap())];
+        found.extend(bias.map(|bias| values(&bias.grad(&gradients).unwrap())));
+        found
+    }
+
+    fn check(&self, seed: u64) {
+        let expected = self.run(|x, w, b, o| burn::tensor::module::conv2d(x, w, b, o), seed);
+        for (what, (got, expected)) in self.run(conv2d, seed).iter().zip(&expected).enumerate() {
+            let distance = distance(got, expected);
+            assert!(distance < 1e-5, "{self:?}, seed {seed}, result {what}: {distance}");
+        }
+    }
+}
+
+#[test]
+fn convolutions_are_near_burns_with_every_geometry() {
+    let mut draws = Draws(SEED);
+    for seed in 0..150 {
+        Problem::draw(&mut draws).check(seed);
+    }
+}
+
+#[test]
+fn convolutions_of_the_networks_are_near_burns() {
+    for problem in [
+        [3, 1, 12, 28, 5, 1, 0, 1],
+        [3, 12, 24, 12, 5, 1, 0, 1],
+        [5, 3, 16, 32, 3, 1, 1, 1],
+        [5, 16, 16, 32, 3, 1, 1, 1],
+        [5, 16, 32, 32, 3, 2, 1, 1],
+        [40, 32, 64, 16, 3, 2, 1, 1],
+        [40, 64, 64, 8, 3, 1, 1, 1],
+        [5, 16, 32, 32, 1, 2, 0, 1],
+        [5, 64, 64, 14, 3, 1, 1, 64],
+        [5, 64, 64, 14, 3, 2, 1, 64],
+        [5, 64, 96, 8, 1, 1, 0, 1],
+        [5, 20, 30, 7, 1, 1, 0, 1],
+    ] {
+        Problem::of(problem).check(SEED);
+    }
+}
+
+#[test]
+fn what_has_no_gradient_gets_none() {
+    let device = Device::flex().autodiff();
+    let mut draws = Draws(SEED);
+    let x = draws.tensor([2, 3, 6, 6], &device);
+    let weight = draws.tensor([4, 3, 3, 3], &device).require_grad();
+    let options = || ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+    let gradients = conv2d(x.clone(), weight.clone(), None, options()).sum().backward();
+    assert!(x.grad(&gradients).is_none() && weight.grad(&gradients).is_some());
+    let constant = conv2d(x.clone(), weight.clone().detach(), None, options());
+    assert!(!constant.is_require_grad());
+    // A weight without a graph is a constant to an input that has one.
+    let x = x.require_grad();
+    let gradients = conv2d(x.clone(), weight.inner(), None, options()).sum().backward();
+    assert!(x.grad(&gradients).is_some());
+}
+
+#[test]
+fn convolutions_of_nothing_are_burns() {
+    let device = Device::flex();
+    let weight = Tensor::<4>::ones([4, 3, 3, 3], &device);
+    let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+    let y = conv2d(Tensor::zeros([0, 3, 6, 6], &device), weight, None, options);
+    assert_eq!(y.dims(), [0, 4, 6, 6]);
+}
+
+/// Bounds that may stand before a quantizer.
+const CLAMPS: [Clamp; 5] =
+    [Clamp::NONE, Clamp::RELU, Clamp::RELU6, Clamp { min: -0.4, max: 0.3 }, Clamp { min: f32::NEG_INFINITY, max: 0.5 }];
+
+/// Everything that a quantizer does not treat as the numbers between.
+fn special(scale: f32) -> Vec<f32> {
+    let halves = (-12..=12).map(|i| i as f32 * 0.5 * scale);
+    let steps = (-9..=9).map(|i| i as f32 * scale);
+    let mut numbers: Vec<f32> = halves.chain(steps).collect();
+    numbers.extend([0.0, -0.0, 0.3, -0.4, 0.5, 6.0, 1e-45, -1e-45, 1e30, -1e30, f32::MAX, f32::MIN]);
+    let neighbours: Vec<f32> = numbers.iter().flat_map(|x| [x.next_up(), x.next_down()]).filter(|x| x.is_finite()).collect();
+    numbers.extend(neighbours);
+    numbers
+}
+
+/// Output, and gradients of numbers, steps and zero points, of a fake quantization of `x` after its axes were swapped, if so.
+fn quantized(
+    kernel: bool,
+    x: &TensorData,
+    scale: &[f32],
+    zero: &Option<Vec<f32>>,
+    axis: Option<usize>,
+    grid: Grid,
+    swapped: bool,
+) -> Vec<Vec<f32>> {
+    let device = Device::flex().autodiff();
+    let x = Tensor::<3>::from_data(x.clone(), &device).require_grad();
+    let scale = Tensor::<1>::from_floats(scale, &device).require_grad();
+    let zero = zero.as_ref().map(|zero| Tensor::<1>::from_floats(zero.as_slice(), &device).require_grad());
+    let input = if swapped { x.clone().swap_dims(0, 2) } else { x.clone() };
+    let y = match kernel {
+        true => fake_quantize(input, scale.clone(), zero.clone(), axis, grid),
+        false => reference::fake_quantize(input, scale.clone(), zero.clone(), axis, grid),
+    };
+    let weights = Draws(SEED).tensor(y.dims(), &device);
+    let gradients = (y.clone() * weights).sum().backward();
+    let mut found = vec![values(&y), values(&x.grad(&gradients).unwrap()), values(&scale.grad(&gradients).unwrap())];
+    found.extend(zero.map(|zero| values(&zero.grad(&gradients).unwrap())));
+    found
+}
+
+fn check_quantized(x: &TensorData, scale: &[f32], zero: Option<Vec<f32>>, axis: Option<usize>, grid: Grid, swapped: bool) {
+    let expected = quantized(false, x, scale, &zero, axis, grid, swapped);
+    let got = quantized(true, x, scale, &zero, axis, grid, swapped);
+    let place = format!("shape {:?}, axis {axis:?}, {grid:?}, zero {}", x.shape(), zero.is_some());
+    assert_eq!(got[0], expected[0], "{place}: values");
+    for (what, (got, expected)) in got.iter().zip(&expected).enumerate().skip(1) {
+        // The composition takes the difference of two sums for a step, each much larger than it.
+        let tolerance = if what == 2 { 5e-3 } else { 1e-5 };
+        let distance = distance(got, expected);
+        assert!(distance < tolerance, "{place}, gradient {what}: {distance}");
+    }
+}
+
+#[test]
+fn fake_quantization_equals_the_composition() {
+    let mut draws = Draws(SEED);
+    for clamp in CLAMPS {
+        for (zero, [low, high]) in
+            [(None, [-7.0, 7.0]), (Some(3.0), [-8.0, 7.0]), (None, [0.0, 255.0]), (Some(-128.0), [-128.0, 127.0])]
+        {
+            let grid = Grid::new(low, high).after(clamp);
+            let scale = 0.0371;
+            // Beside the largest numbers, the sums of the others would not be seen.
+            let mut numbers: Vec<f32> = special(scale).into_iter().filter(|x| x.abs() < 10.0).collect();
+            numbers.extend((0..90_000).map(|_| draws.number()));
+            let length = numbers.len();
+            let x = TensorData::new(numbers, [1, length, 1]);
+            check_quantized(&x, &[scale], zero.map(|zero| vec![zero]), None, grid, false);
+        }
+    }
+}
+
+#[test]
+fn channels_have_their_own_steps_on_every_axis() {
+    let mut draws = Draws(SEED);
+    for (shape, axis) in [
+        ([5, 3, 40], 0),
+        ([5, 3, 40], 1),
+        ([5, 3, 40], 2),
+        ([70, 200, 10], 1),
+        ([2, 1, 50_000], 0),
+        ([3, 4, 1], 1),
+        ([1, 7, 5], 0),
+    ] {
+        for swapped in [false, true] {
+            let device = Device::flex();
+            let x = draws.tensor(shape, &device).into_data();
+            let count = if swapped { [shape[2], shape[1], shape[0]][axis] } else { shape[axis] };
+            let scale: Vec<f32> = (0..count).map(|_| 0.05 + 0.04 * draws.number()).collect();
+            let zero = vec![2.0; count];
+            check_quantized(&x, &scale, Some(zero), Some(axis), Grid::new(-8.0, 7.0), swapped);
+            check_quantized(&x, &scale, None, Some(axis), Grid::new(-7.0, 7.0), swapped);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_number_is_treated_alike() {
+    for device in [Device::flex(), Device::flex().autodiff()] {
+        let mut numbers = special(0.1);
+        numbers.extend([f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
+        let x = Tensor::<1>::from_floats(numbers.as_slice(), &device);
+        let scale = || Tensor::<1>::from_floats([0.1], &device);
+        for clamp in CLAMPS {
+            let grid = Grid { keeps_infinity: !device.is_autodiff(), ..Grid::new(-8.0, 7.0).after(clamp) };
+            let zero = Tensor::<1>::from_floats([-3.0], &device);
+            let got = values(&fake_quantize(x.clone(), scale(), Some(zero.clone()), None, grid));
+            let expected = values(&reference::fake_quantize(x.clone(), scale(), Some(zero), None, grid));
+            for ((x, got), expected) in numbers.iter().zip(got).zip(expected) {
+                assert!(got == expected || got.is_nan() && expected.is_nan(), "{clamp:?}, {x}: expected {expected}, found {got}");
+            }
+        }
+    }
+    let empty = fake_quantize(
+        Tensor::<2>::zeros([0, 3], &Device::flex()),
+        Tensor::ones([1], &Device::flex()),
+        None,
+        None,
+        Grid::new(-8.0, 7.0),
+    );
+    assert_eq!(empty.dims(), [0, 3]);
+}
+
+/// Output, statistics, and gradients of everything, of a batch norm.
+fn normalized(kernel: bool, shape: [usize; 4], is_folded: bool, after: After, zero: Option<f32>) -> Vec<Vec<f32>> {
+    let device = Device::flex().autodiff();
+    let mut draws = Draws(SEED);
+    let channels = [shape[1]];
+    let z = draws.scaled(shape, 2.0, 0.7, &device).require_grad();
+    let y: Vec<f32> = values(&z).iter().map(|z| 1.3 * z + 0.02 * draws.number()).collect();
+    let y = Tensor::<4>::from_data(TensorData::new(y, shape), &device).require_grad();
+    let gamma = draws.tensor(channels, &device).require_grad();
+    let beta = draws.tensor(channels, &device).require_grad();
+    let sigma = draws.scaled(channels, 0.2, 1.0, &device);
+    let scale = Tensor::<1>::from_floats([0.021], &device).require_grad();
+    let zero = zero.map(|zero| Tensor::<1>::from_floats([zero], &device).require_grad());
+    let folded = is_folded.then(|| (y.clone(), sigma));
+    let operands = Norm { gamma: gamma.clone(), beta: beta.clone(), epsilon: 1e-5, folded };
+    let steps = matches!(after, After::Grid(_)).then(|| (scale.clone(), zero.clone()));
+    let run = if kernel { norm } else { reference::norm };
+    let (out, (mean, variance)) = run(z.clone(), operands, after, steps);
+    let weights = draws.tensor(shape, &device);
+    let gradients = (out.clone() * weights).sum().backward();
+    let mut found = vec![values(&out), values(&mean), values(&variance)];
+    found.push(values(&z.grad(&gradients).unwrap()));
+    found.extend(y.grad(&gradients).map(|dy| values(&dy)));
+    found.push(values(&gamma.grad(&gradients).unwrap()));
+    found.push(values(&beta.grad(&gradients).unwrap()));
+    found.extend(scale.grad(&gradients).map(|gradient| values(&gradient)));
+    found.extend(zero.and_then(|zero| zero.grad(&gradients)).map(|gradient| values(&gradient)));
+    found
+}
+
+#[test]
+fn batch_norm_is_near_the_composition() {
+    for shape in [[6, 5, 7, 9], [33, 4, 1, 1], [4, 3, 32, 32], [1, 2, 3, 3]] {
+        for is_folded in [false, true] {
+            for clamp in [Clamp::NONE, Clamp::RELU, Clamp::RELU6] {
+                let expected = normalized(false, shape, is_folded, After::Clamp(clamp), None);
+                let got = normalized(true, shape, is_folded, After::Clamp(clamp), None);
+                assert_eq!(got.len(), expected.len());
+                for (what, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                    let distance = distance(got, expected);
+                    assert!(distance < 2e-5, "{shape:?}, folded {is_folded}, {clamp:?}, result {what}: {distance}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_grid_after_batch_norm_is_the_composition_of_the_two() {
+    for shape in [[6, 5, 7, 9], [4, 3, 32, 32]] {
+        for is_folded in [false, true] {
+            for (zero, clamp, [low, high]) in [(None, Clamp::RELU, [0.0, 60.0]), (Some(5.0), Clamp::NONE, [-32.0, 31.0])] {
+                let after = After::Grid(Grid::new(low, high).after(clamp));
+                let expected = normalized(false, shape, is_folded, after, zero);
+                let got = normalized(true, shape, is_folded, after, zero);
+                assert_eq!(got.len(), expected.len());
+                // A number at the edge of two codes, or of the range, may fall to either side: by a step each, and few of them.
+                let off = got[0].iter().zip(&expected[0]).filter(|(a, b)| a != b).count();
+                assert!(off * 1000 <= got[0].len(), "{shape:?}: {off} codes of {} differ", got[0].len());
+                assert!(got[0].iter().zip(&expected[0]).all(|(a, b)| (a - b).abs() < 0.022));
+                for (what, (got, expected)) in got.iter().zip(&expected).enumerate().skip(1) {
+                    let distance = distance(got, expected);
+                    assert!(distance < 2e-3, "{shape:?}, folded {is_folded}, zero {zero:?}, result {what}: {distance}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_threads() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            let mut found = Problem::of([9, 16, 24, 11, 3, 1, 1, 1]).run(conv2d, SEED);
+            found.extend(Problem::of([7, 12, 12, 16, 3, 2, 1, 12]).run(conv2d, SEED));
+            found.extend(normalized(true, [37, 5, 7, 9], true, After::Grid(Grid::new(0.0, 60.0).after(Clamp::RELU)), None));
+            let x = Draws(SEED).tensor([70, 200, 10], &Device::flex()).into_data();
+            found.extend(quantized(true, &x, &[0.04], &Some(vec![3.0]), None, Grid::new(-8.0, 7.0), false));
+            found
+        })
+    };
+    let bits = |results: Vec<Vec<f32>>| -> Vec<u32> { results.iter().flatten().map(|x| x.to_bits()).collect() };
+    let alone = bits(run(1));
+    for threads in [1, 2, 3, 8] {
+        assert!(bits(run(threads)) == alone, "{threads} threads gave other numbers");
+    }
+}
