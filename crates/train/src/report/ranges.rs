@@ -53,8 +53,8 @@ pub(super) fn rows(model: &QatModel, phase: Phase, epoch: usize, step: usize) ->
     };
     let weight = |(index, layer): (usize, &qat::QatLayer)| {
         let quantizer = layer.quantizer()?;
-        let scale = quantizer.step.as_ref()?.val().mean().into_scalar::<f32>();
         let (format, name) = (quantizer.format(), &model.first_step(index).name);
+        let scale = quantizer.reach.as_ref()?.val().mean().into_scalar::<f32>() / format.quant_max() as f32;
         Some(RangeRow {
             phase,
             epoch,
