@@ -5,7 +5,8 @@
 
 The Python that runs it has PyTorch. A step is forward, cross entropy, backward and Adam, on random images, with two threads. Ours is the
 benchmark `train_step` of the package `qat-train`, which is built where no program is named; its modes are the network as a Burn module,
-as a `QatModel` in float, and quantized, with batch norm by the batch's statistics and frozen. PyTorch trains in float, and quantized by FX
+as a `QatModel` in float, and quantized, with batch norm by the statistics of two convolutions and of a single
+one, and frozen. PyTorch trains in float, and quantized by FX
 graph mode (`prepare_qat_fx` with the default mapping of `x86`). Each runs in a process of its own; a round times every mode of every
 network once, one process after the other, and keeps the fastest of the repeats. Medians over the rounds are printed, and the medians of
 the ratios of each round, above 1 where ours is faster.
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import time
 
-OURS = ("module", "float", "qat", "frozen")
+OURS = ("module", "float", "qat", "single", "frozen")
 THEIRS = ("torch-float", "torch-fx-qat")
 
 
@@ -154,11 +155,14 @@ def main():
         print(net, *(f"{mode} {statistics.median(r[mode] for r in rounds):.1f}" for mode in OURS + THEIRS))
         for name, over, under in (
             ("qat / float", "qat", "float"),
+            ("single / float", "single", "float"),
             ("frozen / float", "frozen", "float"),
             ("torch fx qat / torch float", "torch-fx-qat", "torch-float"),
             ("float, faster than torch float by", "torch-float", "float"),
             ("qat, faster than torch fx qat by", "torch-fx-qat", "qat"),
             ("qat, faster than torch float by", "torch-float", "qat"),
+            ("single, faster than torch fx qat by", "torch-fx-qat", "single"),
+            ("single, faster than torch float by", "torch-float", "single"),
         ):
             print(f"  {name}: {statistics.median(r[over] / r[under] for r in rounds):.2f}")
 

@@ -21,10 +21,10 @@ use crate::graph::{
     ValueId,
 };
 use crate::nn::{
-    QuantAdaptiveAvgPool2d, QuantAdd, QuantAvgPool2d, QuantClamp, QuantConcat, QuantConstant, QuantConv2d, QuantConv2dConfig,
-    QuantConvTranspose2d, QuantConvTranspose2dConfig, QuantEmbedding, QuantLinear, QuantLinearConfig, QuantMatMul,
-    QuantMaxPool2d, QuantMean, QuantMul, QuantPad, QuantRequantize, QuantReshape, QuantResizeNearest, QuantSlice, QuantSoftmax,
-    QuantSub, QuantTranspose, QuantUnary, QuantizedWeight,
+    NormStatistics, QuantAdaptiveAvgPool2d, QuantAdd, QuantAvgPool2d, QuantClamp, QuantConcat, QuantConstant, QuantConv2d,
+    QuantConv2dConfig, QuantConvTranspose2d, QuantConvTranspose2dConfig, QuantEmbedding, QuantLinear, QuantLinearConfig,
+    QuantMatMul, QuantMaxPool2d, QuantMean, QuantMul, QuantPad, QuantRequantize, QuantReshape, QuantResizeNearest, QuantSlice,
+    QuantSoftmax, QuantSub, QuantTranspose, QuantUnary, QuantizedWeight,
 };
 use crate::observer::ObserverKind;
 use crate::tensor::QuantTensor;
@@ -426,6 +426,20 @@ impl QatModel {
             .map(|layer| match layer {
                 QatLayer::Conv2d(conv) => QatLayer::Conv2d(conv.with_norm_frozen(frozen)),
                 QatLayer::ConvTranspose2d(conv) => QatLayer::ConvTranspose2d(conv.with_norm_frozen(frozen)),
+                layer => layer,
+            })
+            .collect();
+        self
+    }
+
+    /// The same model with other statistics of its batch norms in training (Q13), (Q94).
+    pub fn with_norm_statistics(mut self, statistics: NormStatistics) -> Self {
+        self.layers = self
+            .layers
+            .into_iter()
+            .map(|layer| match layer {
+                QatLayer::Conv2d(conv) => QatLayer::Conv2d(conv.with_norm_statistics(statistics)),
+                QatLayer::ConvTranspose2d(conv) => QatLayer::ConvTranspose2d(conv.with_norm_statistics(statistics)),
                 layer => layer,
             })
             .collect();

@@ -5,8 +5,8 @@
 //!
 //! - `time NET MODE BATCH REPEATS`: nanoseconds of one step, the fastest of the repeats; `none` for a network that is not there
 //!
-//! Modes are `module` (the network as a Burn module), `float` and `qat` (the network as a [`QatModel`], quantizers off or on), and
-//! `frozen` (`qat` with batch norms frozen).
+//! Modes are `module` (the network as a Burn module), `float` and `qat` (the network as a [`QatModel`], quantizers off or on), `single`
+//! (`qat` with batch statistics of the quantized convolution) and `frozen` (`qat` with batch norms frozen).
 
 use std::io::{self, BufRead};
 use std::time::Instant;
@@ -15,12 +15,13 @@ use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor};
+use qat::nn::NormStatistics;
 use qat::{Mode, QConfig, QatModel};
 use qat_train::Classifier;
 use qat_train::zoo::ZooModel;
 
 const NETS: [&str; 3] = ["lenet", "resnet8", "resnet20"];
-const MODES: [&str; 4] = ["module", "float", "qat", "frozen"];
+const MODES: [&str; 5] = ["module", "float", "qat", "single", "frozen"];
 
 /// Nanoseconds of the fastest step; `None` for a network that is not there.
 fn time(net: &str, mode: &str, batch: usize, repeats: usize) -> Option<u128> {
@@ -43,7 +44,8 @@ fn time(net: &str, mode: &str, batch: usize, repeats: usize) -> Option<u128> {
         _ => {
             let model = model.with_mode(Mode::Observe);
             model.logits(images.clone().inner());
-            model.calibrated().expect("finite ranges").with_norm_frozen(mode == "frozen")
+            let statistics = if mode == "single" { NormStatistics::Quantized } else { NormStatistics::Float };
+            model.calibrated().expect("finite ranges").with_norm_frozen(mode == "frozen").with_norm_statistics(statistics)
         }
     };
     Some(steps(model.train(), images, targets, repeats))

@@ -1,8 +1,7 @@
 //! Batch norm folded into the convolution before it: what every kind of convolution shares.
 //!
 //! The folded weight is the one that is quantized (Q12). In training, the batch's statistics come from a convolution with the unfolded
-//! weight, and the output is corrected from the running to the batch's statistics (Q13); frozen and in inference, the shift is a
-//! bias (Q14). Running statistics are updated as Burn's `BatchNorm` does.
+//! weight, and the output is corrected from the running to the batch's statistics (Q13), or from the one with the folded and quantized weight (Q94); frozen and in inference, the shift is a bias (Q14). Running statistics are updated as Burn's `BatchNorm` does.
 
 use burn::nn::BatchNorm;
 use burn::tensor::{Device, Tensor};
@@ -24,25 +23,54 @@ pub(super) fn fold(norm: &BatchNorm, bias: Option<Tensor<1>>) -> (Tensor<1>, Ten
     (factor.clone(), norm.beta.val() - shift * factor)
 }
 
-/// The output by the batch's statistics (Q13), `[N, c_out, H, W]`, clamped and on its grid.
+/// Of which convolution a batch norm takes its statistics, in training with weights on their grids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NormStatistics {
+    /// Of that with the weight neither folded nor quantized, which is a convolution more (Q13).
+    #[default]
+    Float,
+    /// Of that with the folded weight on its grid, the folding undone (Q94): one convolution, as in float training.
+    Quantized,
+}
+
+/// Smallest magnitude of the factor of a weight whose folding is undone.
+const MIN_FACTOR: f32 = 1e-12;
+
+/// The output by the batch's statistics (Q13), (Q94), `[N, c_out, H, W]`, clamped and on its grid.
 ///
-/// `z` is the result with the weight neither folded nor quantized, without the bias `b`, which the mean takes back out; `convolve`
-/// computes it with the weight folded by a factor `[c_out]` and quantized. In float these are the same number, and `convolve` is not
-/// called.
+/// `plain` is the convolution with the weight neither folded nor quantized, without the bias `b`, which the mean takes back out; `convolve`
+/// that with the weight folded by a factor `[c_out]` and quantized. In float they are the same, and only `plain` is called.
 pub(super) fn corrected(
     norm: &BatchNorm,
     bias: Option<Tensor<1>>,
-    z: Tensor<4>,
+    statistics: NormStatistics,
     output: &FakeQuantize,
     clamp: Clamp,
+    plain: impl FnOnce() -> Tensor<4>,
     convolve: impl FnOnce(Tensor<1>) -> Tensor<4>,
 ) -> QuantTensor<4> {
-    let device = z.device();
-    let sigma = running_sigma(norm, &device);
-    let folded = output.mode().quantizes_weights().then(|| (convolve(norm.gamma.val() / sigma.clone()), sigma));
-    let operands = ops::Norm { gamma: norm.gamma.val(), beta: norm.beta.val(), epsilon: norm.epsilon, folded };
+    let (gamma, beta, epsilon) = (norm.gamma.val(), norm.beta.val(), norm.epsilon);
+    let sigma = running_sigma(norm, &gamma.device());
+    let (z, operands) = match (output.mode().quantizes_weights(), statistics) {
+        (false, _) => (plain(), ops::Norm { gamma, beta, epsilon, folded: None, unfold: None }),
+        (true, NormStatistics::Float) => {
+            let y = convolve(gamma.clone() / sigma.clone());
+            (plain(), ops::Norm { gamma, beta, epsilon, folded: Some((y, sigma)), unfold: None })
+        }
+        (true, NormStatistics::Quantized) => {
+            let factor = gamma.clone().detach() / sigma;
+            let factor = factor.clone().mask_fill(factor.abs().lower_elem(MIN_FACTOR), MIN_FACTOR);
+            let z = convolve(factor.clone());
+            (z, ops::Norm { gamma, beta, epsilon, folded: None, unfold: Some(factor) })
+        }
+    };
+    let unfold = operands.unfold.clone();
     let elements = sample_elements(&z);
-    let (y, (mean, variance)) = output.forward_with(elements, clamp, |after, steps| ops::norm(z, operands, after, steps));
+    let (y, (mut mean, mut variance)) = output.forward_with(elements, clamp, |after, steps| ops::norm(z, operands, after, steps));
+    if let Some(factor) = unfold {
+        mean = mean / factor.clone();
+        variance = variance / factor.clone() / factor;
+    }
     let mean = match bias {
         Some(bias) => mean + bias,
         None => mean,

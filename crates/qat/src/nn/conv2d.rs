@@ -16,7 +16,7 @@ use burn::module::{Module, Param};
 use burn::nn::BatchNorm;
 use burn::tensor::{Tensor, ops::ConvOptions};
 
-use super::batch_norm;
+use super::batch_norm::{self, NormStatistics};
 use crate::clamp::Clamp;
 use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
 use crate::format::Granularity;
@@ -48,6 +48,8 @@ pub struct QuantConv2d {
     #[module(skip)]
     norm_frozen: bool,
     #[module(skip)]
+    statistics: NormStatistics,
+    #[module(skip)]
     config: QuantConv2dConfig,
 }
 
@@ -61,7 +63,7 @@ impl QuantConv2d {
         output: FakeQuantize,
         config: QuantConv2dConfig,
     ) -> Self {
-        Self { weight, bias, norm, quantizer, output, norm_frozen: false, config }
+        Self { weight, bias, norm, quantizer, output, norm_frozen: false, statistics: NormStatistics::default(), config }
     }
 
     /// The same layer with the statistics of its batch norm frozen, or not.
@@ -70,13 +72,20 @@ impl QuantConv2d {
         self
     }
 
+    /// The same layer with other statistics of its batch norm in training.
+    pub fn with_norm_statistics(mut self, statistics: NormStatistics) -> Self {
+        self.statistics = statistics;
+        self
+    }
+
     /// Applies the layer. Batch statistics are used and updated while the input is on an autodiff device and nothing is frozen.
     pub fn forward(&self, input: QuantTensor<4>) -> QuantTensor<4> {
         match &self.norm {
             Some(norm) if input.tensor.device().is_autodiff() && norm.training.is_enabled() && !self.norm_frozen => {
                 let bias = self.bias.as_ref().map(Param::val);
-                let z = conv2d(input.tensor.clone(), self.weight.val(), None, self.config.options.clone());
-                batch_norm::corrected(norm, bias, z, &self.output, self.config.clamp, |factor| {
+                let x = input.tensor.clone();
+                let plain = || conv2d(x, self.weight.val(), None, self.config.options.clone());
+                batch_norm::corrected(norm, bias, self.statistics, &self.output, self.config.clamp, plain, |factor| {
                     self.convolve(input, scale_channels(self.weight.val(), factor.clone()), Some(factor), None)
                 })
             }

@@ -8,7 +8,7 @@ use burn::module::{Module, Param};
 use burn::nn::BatchNorm;
 use burn::tensor::{Tensor, module::conv_transpose2d, ops::ConvTransposeOptions};
 
-use super::batch_norm;
+use super::batch_norm::{self, NormStatistics};
 use crate::clamp::Clamp;
 use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
 use crate::format::Granularity;
@@ -39,6 +39,8 @@ pub struct QuantConvTranspose2d {
     #[module(skip)]
     norm_frozen: bool,
     #[module(skip)]
+    statistics: NormStatistics,
+    #[module(skip)]
     config: QuantConvTranspose2dConfig,
 }
 
@@ -52,7 +54,7 @@ impl QuantConvTranspose2d {
         output: FakeQuantize,
         config: QuantConvTranspose2dConfig,
     ) -> Self {
-        Self { weight, bias, norm, quantizer, output, norm_frozen: false, config }
+        Self { weight, bias, norm, quantizer, output, norm_frozen: false, statistics: NormStatistics::default(), config }
     }
 
     /// The same layer with the statistics of its batch norm frozen, or not.
@@ -61,14 +63,20 @@ impl QuantConvTranspose2d {
         self
     }
 
+    /// The same layer with other statistics of its batch norm in training.
+    pub fn with_norm_statistics(mut self, statistics: NormStatistics) -> Self {
+        self.statistics = statistics;
+        self
+    }
+
     /// Applies the layer. Batch statistics are used and updated while the input is on an autodiff device and nothing is frozen.
     pub fn forward(&self, input: QuantTensor<4>) -> QuantTensor<4> {
         match &self.norm {
             Some(norm) if input.tensor.device().is_autodiff() && norm.training.is_enabled() && !self.norm_frozen => {
                 let bias = self.bias.as_ref().map(Param::val);
-                let options = self.config.options.clone();
-                let z = conv_transpose2d(input.tensor.clone(), self.weight.val(), None, options);
-                batch_norm::corrected(norm, bias, z, &self.output, self.config.clamp, |factor| {
+                let x = input.tensor.clone();
+                let plain = || conv_transpose2d(x, self.weight.val(), None, self.config.options.clone());
+                batch_norm::corrected(norm, bias, self.statistics, &self.output, self.config.clamp, plain, |factor| {
                     self.convolve(input, scale_channels(self.rows(), factor.clone()), Some(factor), None)
                 })
             }

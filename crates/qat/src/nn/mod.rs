@@ -23,6 +23,7 @@ mod sub;
 mod unary;
 
 pub use add::QuantAdd;
+pub use batch_norm::NormStatistics;
 pub use clamp::QuantClamp;
 pub use concat::QuantConcat;
 pub use constant::QuantConstant;

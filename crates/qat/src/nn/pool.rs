@@ -1,10 +1,11 @@
 //! Pools: the maximum stays on its input's grid, averages get a grid of their own.
 
 use burn::module::Module;
-use burn::tensor::module::{adaptive_avg_pool2d, avg_pool2d, max_pool2d};
+use burn::tensor::module::{adaptive_avg_pool2d, avg_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 
 use crate::fake_quantize::FakeQuantize;
+use crate::ops::max_pool2d;
 use crate::tensor::QuantTensor;
 
 /// 2-D max pooling `[N, C, H, W]`; the output is on the grid of the input.

@@ -13,6 +13,7 @@ use burn::tensor::ops::ConvOptions;
 
 use super::conv2d::{self, Conv2dShape};
 use super::grid::{self, Channels, Finish, Grid, Quantizer};
+use super::max_pool::{self, PoolShape};
 use super::norm::{self, Affine, NormInputs, NormShape, Statistics};
 use crate::clamp::Clamp;
 
@@ -43,6 +44,9 @@ pub(crate) trait TrainingOps: Backend {
         grid: Grid,
     ) -> FloatTensor<Self>;
 
+    /// Max pooling without padding.
+    fn training_max_pool2d(x: FloatTensor<Self>, kernel: [usize; 2], stride: [usize; 2]) -> FloatTensor<Self>;
+
     /// Batch norm by the batch's statistics, and what follows it.
     fn training_norm(#[extension_type] operands: NormOperands<Self>, epsilon: f32, after: After) -> NormOutput<Self>
     where
@@ -64,6 +68,9 @@ pub(crate) struct NormOperands<B: Backend> {
     /// `[C]`, the σ that the weight of `y` was folded by; it gets no gradient.
     #[extension_type]
     pub sigma: Operand<B>,
+    /// `[C]`, what the weight of `z` was multiplied by, where that is to be undone; it gets no gradient.
+    #[extension_type]
+    pub unfold: Operand<B>,
     /// `[1]`, the step of the grid that follows.
     #[extension_type]
     pub scale: Operand<B>,
@@ -112,13 +119,21 @@ impl TrainingOps for Flex {
         like(y, &x)
     }
 
+    fn training_max_pool2d(x: FlexTensor, kernel: [usize; 2], stride: [usize; 2]) -> FlexTensor {
+        let shape = pool_shape(&x, kernel, stride);
+        let y = max_pool::max_pool(&numbers(&x), shape);
+        let ([height, width], dims) = (shape.output(), x.shape());
+        tensor(y, [dims[0], dims[1], height, width])
+    }
+
     fn training_norm(operands: NormOperands<Self>, epsilon: f32, after: After) -> NormOutput<Self> {
         let shape = norm_shape(&operands.z);
         let (statistics, out) = {
             let z = numbers(&operands.z);
             let statistics = norm::statistics(&z, shape);
             let gamma = numbers(&operands.gamma);
-            let affine = Affine::new(&statistics, &gamma, &numbers(&operands.beta), &operands.sigma.numbers(), epsilon);
+            let batch_sigma = norm::batch_sigma(&statistics, &operands.unfold.numbers(), epsilon);
+            let affine = Affine::new(&statistics, &batch_sigma, &gamma, &numbers(&operands.beta), &operands.sigma.numbers());
             let finish = finish(after, &operands.scale, &operands.zero);
             let y = operands.y.numbers();
             (statistics, norm::normalize(if y.is_empty() { &z } else { &y }, &affine, finish, shape))
@@ -165,15 +180,25 @@ impl<C: CheckpointStrategy> TrainingOps for Autodiff<Flex, C> {
         }
     }
 
+    fn training_max_pool2d(x: FloatTensor<Self>, kernel: [usize; 2], stride: [usize; 2]) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        let y = Flex::training_max_pool2d(x.clone(), kernel, stride);
+        match MaxPoolBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((x, kernel, stride), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
     fn training_norm(operands: NormOperands<Self>, epsilon: f32, after: After) -> NormOutput<Self> {
         let (z, z_node) = operands.z.into_parts();
         let (y, y_node) = operands.y.into_parts(&z);
         let (gamma, gamma_node) = operands.gamma.into_parts();
         let (beta, beta_node) = operands.beta.into_parts();
         let (sigma, _) = operands.sigma.into_parts(&z);
+        let (unfold, _) = operands.unfold.into_parts(&z);
         let (scale, scale_node) = operands.scale.into_parts(&z);
         let (zero, zero_node) = operands.zero.into_parts(&z);
-        let operands = NormOperands { z, y, gamma, beta, sigma, scale, zero };
+        let operands = NormOperands { z, y, gamma, beta, sigma, unfold, scale, zero };
         let NormOutput { out, mean, variance } = Flex::training_norm(operands.clone(), epsilon, after);
         let nodes = [z_node, y_node, gamma_node, beta_node, scale_node, zero_node];
         let out = match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
@@ -254,6 +279,29 @@ impl Backward<Flex, 3> for FakeQuantizeBackward {
     }
 }
 
+/// The gradient of the input.
+#[derive(Debug)]
+struct MaxPoolBackward;
+
+impl Backward<Flex, 1> for MaxPoolBackward {
+    type State = (FlexTensor, [usize; 2], [usize; 2]);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<Flex>(&ops.node);
+        let (x, kernel, stride) = ops.state;
+        let [parent] = ops.parents;
+        if let Some(node) = parent {
+            let dx = max_pool::max_pool_gradient(&numbers(&x), &numbers(&dy), pool_shape(&x, kernel, stride));
+            grads.register::<Flex>(node.id, like(dx, &x));
+        }
+    }
+}
+
+fn pool_shape(x: &FlexTensor, kernel: [usize; 2], stride: [usize; 2]) -> PoolShape {
+    let x = x.shape();
+    PoolShape { planes: x[0] * x[1], input: [x[2], x[3]], kernel, stride }
+}
+
 /// What the gradients of a batch norm are made of.
 #[derive(Clone, Debug)]
 struct NormState {
@@ -277,14 +325,15 @@ impl Backward<Flex, 6> for NormBackward {
         let shape = norm_shape(&operands.z);
         let statistics = Statistics { mean: numbers(&mean).into_owned(), variance: numbers(&variance).into_owned() };
         let (gammas, sigma, normalized) = (numbers(&operands.gamma), operands.sigma.numbers(), operands.y.numbers());
+        let batch_sigma = norm::batch_sigma(&statistics, &operands.unfold.numbers(), epsilon);
         let inputs = NormInputs {
             z: &numbers(&operands.z),
             y: (!normalized.is_empty()).then_some(&*normalized),
             statistics: &statistics,
             gamma: &gammas,
-            affine: &Affine::new(&statistics, &gammas, &numbers(&operands.beta), &sigma, epsilon),
+            affine: &Affine::new(&statistics, &batch_sigma, &gammas, &numbers(&operands.beta), &sigma),
+            batch_sigma: &batch_sigma,
             folded_sigma: &sigma,
-            epsilon,
             finish: finish(after, &operands.scale, &operands.zero),
         };
         let found = norm::normalize_gradients(&inputs, &numbers(&d_out), shape);

@@ -1,20 +1,21 @@
 //! Operations that training on a CPU spends its time in, each as one pass forward and one pass backward.
 //!
-//! On Burn's Flex backend they are kernels of this crate, entered through Burn's backend extensions: [`conv2d`] and
-//! [`fake_quantize`]. On every other device, and for numbers other than f32, they are the compositions of Burn operations that
+//! On Burn's Flex backend they are kernels of this crate, entered through Burn's backend extensions: [`conv2d`],
+//! [`max_pool2d`], [`norm`] and [`fake_quantize`]. On every other device, and for numbers other than f32, they are the compositions of Burn operations that
 //! define them, in [`reference`].
 //! Results of the kernels do not depend on the number of threads, and are the same in every run on one machine.
 
 mod conv2d;
 mod extension;
 mod grid;
+mod max_pool;
 mod norm;
 mod reference;
 mod scratch;
 mod simd;
 
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Tensor};
 
 pub(crate) use extension::After;
@@ -63,6 +64,20 @@ pub(crate) fn fake_quantize<const D: usize>(
     Tensor::from_dispatch(<Dispatch as TrainingOps>::training_fake_quantize(x.into_dispatch(), scale, zero, channels, grid))
 }
 
+/// The largest number of each window of `x` `[N, C, H, W]`; the gradient goes to the first of equal ones.
+///
+/// # Panics
+/// If the shapes do not fit, as Burn's `max_pool2d`.
+pub(crate) fn max_pool2d(x: Tensor<4>, options: MaxPoolOptions<2>) -> Tensor<4> {
+    let is_plain = options.padding == [(0, 0); 2] && options.dilation == [1; 2] && !options.ceil_mode;
+    let fits = (0..2).all(|axis| (1..=x.dims()[axis + 2]).contains(&options.kernel_size[axis]));
+    if !has_kernels(&x) || !is_plain || !fits || x.dims().contains(&0) {
+        return burn::tensor::module::max_pool2d(x, options);
+    }
+    let y = <Dispatch as TrainingOps>::training_max_pool2d(x.into_dispatch(), options.kernel_size, options.stride);
+    Tensor::from_dispatch(y)
+}
+
 /// What is normalized by a batch norm in training, and by what.
 #[derive(Clone, Debug)]
 pub(crate) struct Norm {
@@ -75,6 +90,9 @@ pub(crate) struct Norm {
     /// `[N, C, H, W]`, the convolution by the weight that is folded by a σ `[C]`, and that σ, detached; where there is none, what the
     /// statistics are taken of is normalized.
     pub folded: Option<(Tensor<4>, Tensor<1>)>,
+    /// `[C]`, none of them 0: what the weight was multiplied by in what the statistics are taken of, detached, to be undone; not together
+    /// with `folded`.
+    pub unfold: Option<Tensor<1>>,
 }
 
 /// Step `[1]` and zero point `[1]` of one grid for all numbers.
@@ -97,6 +115,7 @@ pub(crate) fn norm(z: Tensor<4>, norm: Norm, mut after: After, steps: Option<Ste
         gamma: norm.gamma.into_dispatch(),
         beta: norm.beta.into_dispatch(),
         sigma: operand(sigma),
+        unfold: operand(norm.unfold),
         scale: operand(scale),
         zero: operand(zero),
     };

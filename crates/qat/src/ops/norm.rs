@@ -133,6 +133,16 @@ fn sum(numbers: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     lanes.iter().sum()
 }
 
+/// What numbers are divided by, `√(v + ε)`. Where their weight was multiplied by `k` it is `k · √(v / k² + ε)`, of k's sign: as if the
+/// factor had been undone first (Q94).
+pub(super) fn batch_sigma(statistics: &Statistics, unfold: &[f32], epsilon: f32) -> Vec<f32> {
+    let sigma = |(c, v): (usize, &f32)| match unfold.get(c) {
+        Some(k) => (v + epsilon * k * k).sqrt().copysign(*k),
+        None => (v + epsilon).sqrt(),
+    };
+    statistics.variance.iter().enumerate().map(sigma).collect()
+}
+
 /// Factor and shift of each channel.
 #[derive(Clone, Debug)]
 pub(super) struct Affine {
@@ -142,12 +152,11 @@ pub(super) struct Affine {
 
 impl Affine {
     /// Those of a batch norm; `folded_sigma` is σ where another convolution than that of the statistics is normalized, and empty else.
-    pub fn new(statistics: &Statistics, gamma: &[f32], beta: &[f32], folded_sigma: &[f32], epsilon: f32) -> Self {
+    pub fn new(statistics: &Statistics, batch_sigma: &[f32], gamma: &[f32], beta: &[f32], folded_sigma: &[f32]) -> Self {
         let channels = 0..gamma.len();
-        let sigma = |c: usize| (statistics.variance[c] + epsilon).sqrt();
         Self {
-            factor: channels.clone().map(|c| folded_sigma.get(c).unwrap_or(&gamma[c]) / sigma(c)).collect(),
-            shift: channels.map(|c| beta[c] - gamma[c] * statistics.mean[c] / sigma(c)).collect(),
+            factor: channels.clone().map(|c| folded_sigma.get(c).unwrap_or(&gamma[c]) / batch_sigma[c]).collect(),
+            shift: channels.map(|c| beta[c] - gamma[c] * statistics.mean[c] / batch_sigma[c]).collect(),
         }
     }
 }
@@ -205,9 +214,9 @@ pub(super) struct NormInputs<'a> {
     pub statistics: &'a Statistics,
     pub gamma: &'a [f32],
     pub affine: &'a Affine,
+    pub batch_sigma: &'a [f32],
     /// σ where `y` is normalized.
     pub folded_sigma: &'a [f32],
-    pub epsilon: f32,
     pub finish: Finish,
 }
 
@@ -256,7 +265,7 @@ pub(super) fn normalize_gradients(inputs: &NormInputs<'_>, d_out: &[f32], shape:
     }
 
     let count = shape.count();
-    let sigma = |c: usize| f64::from(inputs.statistics.variance[c] + inputs.epsilon).sqrt();
+    let sigma = |c: usize| f64::from(inputs.batch_sigma[c]);
     let mean = |c: usize| f64::from(inputs.statistics.mean[c]);
     let gamma = |c: usize| f64::from(inputs.gamma[c]);
     let d_beta: Vec<f32> = totals.iter().map(|[sum, ..]| *sum as f32).collect();

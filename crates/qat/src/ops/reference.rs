@@ -32,7 +32,10 @@ pub(crate) fn fake_quantize<const D: usize>(
 /// As [`super::norm`].
 pub(crate) fn norm(z: Tensor<4>, norm: Norm, after: After, steps: Option<Steps>) -> (Tensor<4>, (Tensor<1>, Tensor<1>)) {
     let (mean, variance) = batch_statistics(z.clone());
-    let sigma = (variance.clone() + norm.epsilon).sqrt();
+    let sigma = match norm.unfold {
+        Some(k) => (variance.clone() + k.clone() * k.clone() * norm.epsilon).sqrt() * k.sign(),
+        None => (variance.clone() + norm.epsilon).sqrt(),
+    };
     let channels = [1, mean.dims()[0], 1, 1];
     let shift = norm.beta - norm.gamma.clone() * mean.clone() / sigma.clone();
     let (x, factor) = match norm.folded {

@@ -1,10 +1,10 @@
 //! Kernels against the compositions that define them: the same values, or near ones where sums have another order; the same numbers
 //! with every number of threads.
 
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{After, Grid, Norm, conv2d, fake_quantize, norm, reference};
+use super::{After, Grid, Norm, conv2d, fake_quantize, max_pool2d, norm, reference};
 use crate::clamp::Clamp;
 
 /// Seed of every draw of this file.
@@ -288,8 +288,18 @@ fn what_is_no_number_is_treated_alike() {
     assert_eq!(empty.dims(), [0, 3]);
 }
 
+/// What is normalized.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Form {
+    Itself,
+    Folded,
+    Unfolded,
+}
+
+const FORMS: [Form; 3] = [Form::Itself, Form::Folded, Form::Unfolded];
+
 /// Output, statistics, and gradients of everything, of a batch norm.
-fn normalized(kernel: bool, shape: [usize; 4], is_folded: bool, after: After, zero: Option<f32>) -> Vec<Vec<f32>> {
+fn normalized(kernel: bool, shape: [usize; 4], form: Form, after: After, zero: Option<f32>) -> Vec<Vec<f32>> {
     let device = Device::flex().autodiff();
     let mut draws = Draws(SEED);
     let channels = [shape[1]];
@@ -301,8 +311,10 @@ fn normalized(kernel: bool, shape: [usize; 4], is_folded: bool, after: After, ze
     let sigma = draws.scaled(channels, 0.2, 1.0, &device);
     let scale = Tensor::<1>::from_floats([0.021], &device).require_grad();
     let zero = zero.map(|zero| Tensor::<1>::from_floats([zero], &device).require_grad());
-    let folded = is_folded.then(|| (y.clone(), sigma));
-    let operands = Norm { gamma: gamma.clone(), beta: beta.clone(), epsilon: 1e-5, folded };
+    let signs = draws.scaled(channels, 0.1, 0.4, &device) * Tensor::<1>::from_floats([-1.0], &device);
+    let folded = (form == Form::Folded).then(|| (y.clone(), sigma));
+    let unfold = (form == Form::Unfolded).then_some(signs);
+    let operands = Norm { gamma: gamma.clone(), beta: beta.clone(), epsilon: 1e-2, folded, unfold };
     let steps = matches!(after, After::Grid(_)).then(|| (scale.clone(), zero.clone()));
     let run = if kernel { norm } else { reference::norm };
     let (out, (mean, variance)) = run(z.clone(), operands, after, steps);
@@ -321,14 +333,14 @@ fn normalized(kernel: bool, shape: [usize; 4], is_folded: bool, after: After, ze
 #[test]
 fn batch_norm_is_near_the_composition() {
     for shape in [[6, 5, 7, 9], [33, 4, 1, 1], [4, 3, 32, 32], [1, 2, 3, 3]] {
-        for is_folded in [false, true] {
+        for form in FORMS {
             for clamp in [Clamp::NONE, Clamp::RELU, Clamp::RELU6] {
-                let expected = normalized(false, shape, is_folded, After::Clamp(clamp), None);
-                let got = normalized(true, shape, is_folded, After::Clamp(clamp), None);
+                let expected = normalized(false, shape, form, After::Clamp(clamp), None);
+                let got = normalized(true, shape, form, After::Clamp(clamp), None);
                 assert_eq!(got.len(), expected.len());
                 for (what, (got, expected)) in got.iter().zip(&expected).enumerate() {
                     let distance = distance(got, expected);
-                    assert!(distance < 2e-5, "{shape:?}, folded {is_folded}, {clamp:?}, result {what}: {distance}");
+                    assert!(distance < 2e-5, "{shape:?}, {form:?}, {clamp:?}, result {what}: {distance}");
                 }
             }
         }
@@ -338,11 +350,11 @@ fn batch_norm_is_near_the_composition() {
 #[test]
 fn a_grid_after_batch_norm_is_the_composition_of_the_two() {
     for shape in [[6, 5, 7, 9], [4, 3, 32, 32]] {
-        for is_folded in [false, true] {
+        for form in FORMS {
             for (zero, clamp, [low, high]) in [(None, Clamp::RELU, [0.0, 60.0]), (Some(5.0), Clamp::NONE, [-32.0, 31.0])] {
                 let after = After::Grid(Grid::new(low, high).after(clamp));
-                let expected = normalized(false, shape, is_folded, after, zero);
-                let got = normalized(true, shape, is_folded, after, zero);
+                let expected = normalized(false, shape, form, after, zero);
+                let got = normalized(true, shape, form, after, zero);
                 assert_eq!(got.len(), expected.len());
                 // A number at the edge of two codes, or of the range, may fall to either side: by a step each, and few of them.
                 let off = got[0].iter().zip(&expected[0]).filter(|(a, b)| a != b).count();
@@ -350,10 +362,35 @@ fn a_grid_after_batch_norm_is_the_composition_of_the_two() {
                 assert!(got[0].iter().zip(&expected[0]).all(|(a, b)| (a - b).abs() < 0.022));
                 for (what, (got, expected)) in got.iter().zip(&expected).enumerate().skip(1) {
                     let distance = distance(got, expected);
-                    assert!(distance < 2e-3, "{shape:?}, folded {is_folded}, zero {zero:?}, result {what}: {distance}");
+                    assert!(distance < 2e-3, "{shape:?}, {form:?}, zero {zero:?}, result {what}: {distance}");
                 }
             }
         }
+    }
+}
+
+#[test]
+fn max_pools_are_burns() {
+    let device = Device::flex().autodiff();
+    for (shape, kernel, stride) in [
+        ([3, 5, 24, 24], [2, 2], [2, 2]),
+        ([2, 3, 9, 11], [3, 2], [2, 3]),
+        ([1, 2, 7, 7], [3, 3], [1, 1]),
+        ([2, 2, 3, 3], [3, 3], [2, 2]),
+    ] {
+        // Few values, so that there are ties.
+        let mut draws = Draws(SEED);
+        let numbers: Vec<f32> = (0..shape.iter().product()).map(|_| draws.below(5) as f32 - 2.0).collect();
+        let run = |pool: fn(Tensor<4>, MaxPoolOptions<2>) -> Tensor<4>| {
+            let x = Tensor::<4>::from_data(TensorData::new(numbers.clone(), shape), &device).require_grad();
+            let y = pool(x.clone(), MaxPoolOptions { stride, ..MaxPoolOptions::new(kernel) });
+            let weights = Draws(SEED).tensor(y.dims(), &device);
+            let gradients = (y.clone() * weights).sum().backward();
+            [values(&y), values(&x.grad(&gradients).unwrap())]
+        };
+        let (got, expected) = (run(max_pool2d), run(burn::tensor::module::max_pool2d));
+        assert_eq!(got[0], expected[0], "{shape:?}");
+        assert!(distance(&got[1], &expected[1]) < 1e-6, "{shape:?}");
     }
 }
 
@@ -364,7 +401,13 @@ fn results_do_not_depend_on_threads() {
         pool.install(|| {
             let mut found = Problem::of([9, 16, 24, 11, 3, 1, 1, 1]).run(conv2d, SEED);
             found.extend(Problem::of([7, 12, 12, 16, 3, 2, 1, 12]).run(conv2d, SEED));
-            found.extend(normalized(true, [37, 5, 7, 9], true, After::Grid(Grid::new(0.0, 60.0).after(Clamp::RELU)), None));
+            found.extend(normalized(
+                true,
+                [37, 5, 7, 9],
+                Form::Folded,
+                After::Grid(Grid::new(0.0, 60.0).after(Clamp::RELU)),
+                None,
+            ));
             let x = Draws(SEED).tensor([70, 200, 10], &Device::flex()).into_data();
             found.extend(quantized(true, &x, &[0.04], &Some(vec![3.0]), None, Grid::new(-8.0, 7.0), false));
             found
