@@ -21,7 +21,7 @@ use crate::checkpoint::Checkpoint;
 use crate::classifier::Classifier;
 use crate::data::{ImageLoader, ImageSet, LoaderConfig, Normalize, permutation};
 use crate::error::TrainError;
-use crate::fit::{Ending, Evaluation, FitData, FitPlan, FitState, Phase, evaluate_with, fit};
+use crate::fit::{Ending, Evaluation, FitData, FitPlan, FitState, Phase, evaluate_with, fit, relative_rates};
 use crate::objective::{Objective, Teacher};
 use crate::progress::ProgressStyle;
 use crate::run::{RunDirectory, load_model, save_model};
@@ -332,11 +332,18 @@ impl<'a> Quantization<'a> {
         let parts = schedule.parts(steps_per_epoch);
         let Some(total) = parts.last().map(|part| part.end) else { return Ok(Some(calibrated)) };
         plan.range_factor = schedule.range_learning_rate_factor;
+        if schedule.relative_rates {
+            plan.relative_rates = relative_rates(&calibrated);
+        }
         plan.ranges_frozen_from = (schedule.freeze_ranges_after < 1.0).then(|| at(schedule.freeze_ranges_after, total));
         plan.average_decay = (schedule.average_decay > 0.0).then_some(schedule.average_decay);
         plan.objective.teacher = self.teacher.clone();
 
         let mut selection = Selection { best: Best::last(&setting.run.best())?, last_step: total, task: self };
+        if schedule.select_best && selection.best.is_none() {
+            // What training makes is at least as good as the model that it began with.
+            selection.consider(&calibrated.valid(), None, None, 0, 0)?;
+        }
         let (mut model, mut average, mut state) = match checkpoint {
             None => (self.begin(calibrated.valid(), None, &parts[0])?, None, FitState::start()),
             Some(checkpoint) => {

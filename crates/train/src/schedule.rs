@@ -46,6 +46,9 @@ pub struct Schedule {
     pub weight_decay: f64,
     /// Learning rate of the ranges as a multiple of that of the weights, ≥ 0. Default: 1.
     pub range_learning_rate_factor: f64,
+    /// Whether weights of numbers below 0.02 in the root mean square, and their steps, have a rate as much smaller in quantized
+    /// training (Q86). Default: no; in fine-tuning yes.
+    pub relative_rates: bool,
     /// Highest norm of the gradient of all weights, and of all ranges, > 0 (Q82); absent for no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gradient_clip: Option<f64>,
@@ -182,6 +185,7 @@ impl Default for Schedule {
             momentum: 0.9,
             weight_decay: 0.0,
             range_learning_rate_factor: 1.0,
+            relative_rates: false,
             gradient_clip: None,
             accumulate: 1,
             label_smoothing: 0.0,
@@ -216,6 +220,7 @@ impl Schedule {
             calibration_order: CalibrationOrder::Random,
             warmup_steps: 100,
             average_decay: 0.999,
+            relative_rates: true,
             select_best: true,
             distillation: Distillation { weight: 0.9, temperature: 2.0, ..Distillation::default() },
             ..Self::default()

@@ -48,9 +48,11 @@ use handoff::{Always, handoff};
 use learning_rate::Clock;
 use measure::{Mean, NoLog, Quantity};
 use parameters::Roles;
+pub(crate) use parameters::relative_rates;
 use segment::{Segment, Shared};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -122,6 +124,8 @@ pub struct FitPlan {
     pub weight_decay: f64,
     /// Rate of ranges as a multiple of that of weights, ≥ 0.
     pub range_factor: f64,
+    /// Rates of weights of small numbers and their steps, by path, as multiples of what they would be otherwise (Q86).
+    pub relative_rates: BTreeMap<String, f64>,
     /// The step of the phase from which on ranges stay; `None` for never.
     pub ranges_frozen_from: Option<usize>,
     /// Highest norm of the gradient of all weights, and of all ranges (Q82).
@@ -167,6 +171,7 @@ impl FitPlan {
             momentum: 0.9,
             weight_decay: 0.0,
             range_factor: 1.0,
+            relative_rates: BTreeMap::new(),
             ranges_frozen_from: None,
             gradient_clip: None,
             average_decay: None,
@@ -392,7 +397,7 @@ pub fn fit<M: Classifier>(
         }
     };
     let roles = Roles::of(&model.model);
-    let rates = roles.rates(clock, plan.range_factor, plan.ranges_frozen_from.unwrap_or(until));
+    let rates = roles.rates(clock, plan.range_factor, plan.ranges_frozen_from.unwrap_or(until), &plan.relative_rates);
     let mut learner = Learner::new(model, roles.optimizer(plan), rates);
     if let Some(optimizer) = from.optimizer {
         learner.load_optim(optimizer);
