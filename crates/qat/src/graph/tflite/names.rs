@@ -20,11 +20,18 @@ const OPERATIONS: [&str; 9] = [
 /// The layer that a tensor's name speaks of, as in `model/conv2d` of `model/conv2d/Conv2D;model/conv2d/BiasAdd`; `None` if it
 /// names none.
 fn layer_of(name: &str) -> Option<&str> {
+    let without_operation = |path: &str| -> Option<usize> {
+        let (layer, operation) = path.rsplit_once('/')?;
+        let operation = operation.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_');
+        (OPERATIONS.contains(&operation) && !layer.is_empty()).then_some(layer.len())
+    };
     name.split(';').find_map(|part| {
-        let (layer, operation) = part.rsplit_once('/')?;
-        let is_known =
-            OPERATIONS.iter().any(|known| operation.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_') == *known);
-        (is_known && !layer.is_empty()).then_some(layer)
+        // An operation may consist of others, as in `dense/Tensordot/MatMul`.
+        let mut layer = &part[..without_operation(part)?];
+        while let Some(length) = without_operation(layer) {
+            layer = &layer[..length];
+        }
+        Some(layer)
     })
 }
 
