@@ -4,6 +4,7 @@
 //! numbers come straight from [`Planes`](super::planes::Planes). Forward pass and input gradient are both this.
 
 #![allow(unsafe_code, reason = "tiles read vectors through pointers, at offsets that the layout was made for")]
+#![allow(clippy::needless_range_loop, reason = "indices name the rows and columns of a tile in registers")]
 
 use crate::ops::simd::{Kernel, Simd};
 

@@ -4,6 +4,7 @@
 //! their lanes at its end. Images are divided into spans whose sums are added in order; neither spans nor tiles depend on threads.
 
 #![allow(unsafe_code, reason = "tiles read vectors through pointers, at offsets that the layout was made for")]
+#![allow(clippy::needless_range_loop, reason = "indices name the rows and columns of a tile in registers")]
 
 use rayon::prelude::*;
 
