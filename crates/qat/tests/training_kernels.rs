@@ -8,7 +8,7 @@
 
 mod draws;
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
@@ -37,21 +37,28 @@ struct Net {
 }
 
 impl Net {
-    fn new(device: &Device) -> Self {
-        let conv = |channels, stride: usize, groups: usize| {
-            Conv2dConfig::new(channels, [3, 3])
+    /// Weights from draws: those of the device would depend on what else uses it.
+    fn new(draws: &mut Draws, device: &Device) -> Self {
+        let mut conv = |channels: [usize; 2], stride: usize, groups: usize| {
+            let mut conv = Conv2dConfig::new(channels, [3, 3])
                 .with_stride([stride, stride])
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
                 .with_groups(groups)
-                .init(device)
+                .with_bias(false)
+                .init(device);
+            conv.weight = Param::from_tensor(draws.tensor([channels[1], channels[0] / groups, 3, 3], -0.4, 0.4, device));
+            conv
         };
+        let (conv1, conv2) = (conv([2, 8], 1, 1), conv([8, 8], 2, 4));
+        let mut head = LinearConfig::new(8 * 3 * 3, 4).with_bias(false).init(device);
+        head.weight = Param::from_tensor(draws.tensor([8 * 3 * 3, 4], -0.2, 0.2, device));
         Self {
-            conv1: conv([2, 8], 1, 1),
+            conv1,
             norm1: BatchNormConfig::new(8).init(device),
-            conv2: conv([8, 8], 2, 4),
+            conv2,
             norm2: BatchNormConfig::new(8).init(device),
             pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
-            head: LinearConfig::new(8 * 3 * 3, 4).init(device),
+            head,
         }
     }
 
@@ -75,10 +82,9 @@ fn batch(draws: &mut Draws, device: &Device) -> (Tensor<4>, Tensor<1, Int>) {
 /// Losses of 200 steps on `device`, from weights that are the same on every device.
 fn losses(device: &Device, statistics: NormStatistics) -> Vec<f64> {
     let flex = Device::flex();
-    flex.seed(7);
-    let net = Net::new(&flex);
-    let model = QatModel::prepare(&net, [1, 2, 12, 12], &QConfig::int8(), Net::forward).expect("a net that can be quantized");
     let mut draws = Draws::new(20_261_124);
+    let net = Net::new(&mut draws, &flex);
+    let model = QatModel::prepare(&net, [1, 2, 12, 12], &QConfig::int8(), Net::forward).expect("a net that can be quantized");
     let model = model.with_mode(Mode::Observe);
     model.forward::<4, 2>(batch(&mut draws, &flex).0);
     let model = model.calibrated().expect("finite ranges").with_norm_statistics(statistics);
