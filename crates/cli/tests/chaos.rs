@@ -81,8 +81,11 @@ fn bits<M: Module>(model: &M) -> Vec<Vec<u32>> {
     bits.0
 }
 
+/// Bits of the float model, of the quantized one, integers, metrics, ranges.
+type Outcome = (Vec<Vec<u32>>, Vec<Vec<u32>>, Vec<u8>, String, String);
+
 /// What a run ends with: the bits of its models, its integers, its metrics without times, its ranges.
-fn outcome(out: &Path) -> (Vec<Vec<u32>>, Vec<Vec<u32>>, Vec<u8>, String, String) {
+fn outcome(out: &Path) -> Outcome {
     let run = RunDirectory::open(out).unwrap();
     let net = ZooModel::LeNet.init(&Device::flex(), 1);
     let float = load_model(&run.float_model(), net).unwrap();

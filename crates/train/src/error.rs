@@ -121,12 +121,12 @@ pub enum TrainError {
         /// The loss of that step.
         loss: f32,
         /// Where the first such number is, in order of execution.
-        culprit: Option<Culprit>,
+        culprit: Option<Box<Culprit>>,
     },
     /// The loss is finite, but far beyond what it was.
     #[error(
         "training, {phase} epoch {epoch} step {step}: expected a loss of at most {limit}, {factor} times the average so far, found {loss}{}",
-        largest.as_ref().map(|(culprit, value)| format!("; the largest activation, {value}, is the {culprit}")).unwrap_or_default()
+        largest.as_ref().map(|largest| format!("; the largest activation, {}, is the {}", largest.1, largest.0)).unwrap_or_default()
     )]
     Exploding {
         /// Phase of training.
@@ -142,7 +142,7 @@ pub enum TrainError {
         /// The setting `explosion_factor`.
         factor: f64,
         /// The layer with the largest output, and that number.
-        largest: Option<(Culprit, f32)>,
+        largest: Option<Box<(Culprit, f32)>>,
     },
     /// A model has no activation of a name.
     #[error("distillation.features, {name:?}: expected one of {}, found none of this name", known.join(", "))]
@@ -164,7 +164,7 @@ pub enum TrainError {
     },
     /// The images cannot be normalized or varied as it was asked for.
     #[error(transparent)]
-    Images(#[from] DataError),
+    Images(Box<DataError>),
     /// The integer accuracy of a model could not be found.
     #[error("integer accuracy: expected a number, found {source}")]
     Judge {
@@ -209,6 +209,12 @@ pub enum TrainError {
         /// What Burn said.
         source: Arc<TrainingError>,
     },
+}
+
+impl From<DataError> for TrainError {
+    fn from(error: DataError) -> Self {
+        Self::Images(Box::new(error))
+    }
 }
 
 impl TrainError {

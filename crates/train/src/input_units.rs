@@ -15,6 +15,9 @@ use crate::fit::evaluate_with;
 /// How many images the question is put to.
 pub const SAMPLES: usize = 256;
 
+/// A preset's name and the cross entropy of the model that takes its units.
+pub type NamedLoss = (&'static str, f32);
+
 /// The preset of [`Normalize`] with the lowest cross entropy of `model` on the first [`SAMPLES`] of `images`, and the cross entropies of all
 /// that suit the images' channels, the lowest first. What is not finite comes last.
 ///
@@ -24,7 +27,7 @@ pub fn likeliest<M: Classifier>(
     model: &M,
     images: &ImageSet,
     device: &Device,
-) -> Result<(Normalize, Vec<(&'static str, f32)>), TrainError> {
+) -> Result<(Normalize, Vec<NamedLoss>), TrainError> {
     let images = Arc::new(images.first(SAMPLES));
     let mut all = Vec::new();
     for (name, normalize) in Normalize::presets() {

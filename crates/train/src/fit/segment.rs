@@ -277,7 +277,7 @@ impl<M: Classifier> Walk<'_, M> {
                     loss: result.loss,
                     limit,
                     factor: plan.explosion_factor,
-                    largest: unread.before.train().fork(device).largest_output(unread.images[0].clone()),
+                    largest: unread.before.train().fork(device).largest_output(unread.images[0].clone()).map(Box::new),
                 });
             }
             self.shared.loss_average = Some(average + LOSS_SHARE * (loss - average));
@@ -421,6 +421,7 @@ impl<M: Classifier> Walk<'_, M> {
 
     fn non_finite(&self, step: usize, loss: f32, culprit: Option<Culprit>) -> TrainError {
         let Segment { plan, steps_per_epoch, .. } = self.segment;
+        let culprit = culprit.map(Box::new);
         TrainError::NonFinite { phase: plan.phase, epoch: step.saturating_sub(1) / steps_per_epoch + 1, step, loss, culprit }
     }
 }

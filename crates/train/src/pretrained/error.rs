@@ -48,7 +48,7 @@ pub enum PretrainedError {
         /// How many tensors the network has.
         expected: usize,
         /// All that is wrong.
-        differences: Differences,
+        differences: Box<Differences>,
     },
     /// A weight is NaN or infinite.
     #[error("parameters, {} tensor {tensor} element {element}: expected finite numbers, found {value}", path.display())]

@@ -205,7 +205,11 @@ impl Weights {
         let missing = expected.iter().filter(|(name, _)| !is_there(name));
         differences.missing = missing.map(|(name, tensor)| described(name, tensor)).collect();
         if !differences.is_empty() {
-            return Err(PretrainedError::Parameters { path: self.path.clone(), expected: expected.len(), differences });
+            return Err(PretrainedError::Parameters {
+                path: self.path.clone(),
+                expected: expected.len(),
+                differences: differences.into(),
+            });
         }
         Ok(fits)
     }

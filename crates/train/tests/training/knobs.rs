@@ -11,6 +11,9 @@ use qat_train::{
     Classifier, FitData, FitPlan, FitState, Fitted, Objective, ProgressStyle, RunDirectory, Schedule, Teacher, TrainError, fit,
 };
 
+/// A parameter's numbers under its path.
+type Named = (String, Vec<f32>);
+
 /// Every float parameter with its path.
 fn values<M: Module>(model: &M) -> Vec<(String, Vec<f32>)> {
     struct Values(Vec<String>, Vec<(String, Vec<f32>)>);
@@ -84,7 +87,7 @@ fn a_clipped_step_is_as_long_as_its_bound_and_a_high_bound_changes_nothing() {
     let data = data(8);
     let before = values(&linear());
     let distance = |after: &[(String, Vec<f32>)]| {
-        let squares = |(a, b): (&(String, Vec<f32>), &(String, Vec<f32>))| {
+        let squares = |(a, b): (&Named, &Named)| {
             a.1.iter().zip(&b.1).filter(|(a, b)| a != b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
         };
         before.iter().zip(after).map(squares).sum::<f64>().sqrt()
@@ -133,7 +136,7 @@ fn ranges_have_a_rate_of_their_own_and_freeze() {
         let after = values(&trained(calibrated(&data), &plan, &data).unwrap().model);
         let is_range = |path: &str| path.ends_with("output.max");
         let moved = |wanted: bool| {
-            let of = |(a, b): (&(String, Vec<f32>), &(String, Vec<f32>))| is_range(&a.0) == wanted && a.1 != b.1;
+            let of = |(a, b): (&Named, &Named)| is_range(&a.0) == wanted && a.1 != b.1;
             start.iter().zip(&after).any(of)
         };
         (moved(false), moved(true), after)
@@ -189,9 +192,8 @@ fn an_explosion_stops_the_run_and_names_the_largest_activation() {
     }
     let plan = plan(2);
     let error = fit(model, fitted.state, &plan, &data, &device, &run, ProgressStyle::Quiet, &interrupter).unwrap_err();
-    let TrainError::Exploding { epoch: 1, step: 26, loss, limit, largest: Some((culprit, value)), .. } = &error else {
-        panic!("{error}")
-    };
+    let TrainError::Exploding { epoch: 1, step: 26, loss, limit, largest: Some(largest), .. } = &error else { panic!("{error}") };
+    let (culprit, value) = &**largest;
     assert!(f64::from(*loss) > *limit && *limit >= 20.0 && *value > 100.0);
     assert_eq!(culprit.operation, "linear");
     assert!(error.hint().is_some() && error.to_string().contains("expected a loss of at most"), "{error}");
