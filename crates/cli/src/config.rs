@@ -138,11 +138,15 @@ pub fn finetune(args: &Finetune, global: &Global, file: &FloatFile, earlier: Opt
     let malformed = |expected: &str, found: String| TrainError::Malformed { path: path.into(), expected: expected.into(), found };
     let of_run = || settings.scheme.or_else(|| earlier.map(|earlier| earlier.scheme.clone())).unwrap_or_default();
     let scheme = args.scheme.over(of_run)?;
-    if let Some(device) = &settings.device
-        && device.parse::<qat::DeviceName>().is_err()
-    {
-        return Err(malformed("a known device", format!("device = {device:?}")).into());
+    for device in settings.device.iter().chain(settings.more_devices.iter().flatten()) {
+        if device.parse::<qat::DeviceName>().is_err() {
+            return Err(malformed("a known device", format!("device {device:?}")).into());
+        }
     }
+    let more_devices = match global.more_devices.as_slice() {
+        [] => settings.more_devices.or(earlier.map(|earlier| earlier.more_devices.clone())).unwrap_or_default(),
+        names => names.iter().map(ToString::to_string).collect(),
+    };
     let device = global.device.map(|device| device.to_string()).or(settings.device);
     let device = device.or(earlier.map(|earlier| earlier.device.clone())).unwrap_or_else(|| "flex".into());
 
@@ -170,6 +174,7 @@ pub fn finetune(args: &Finetune, global: &Global, file: &FloatFile, earlier: Opt
     manifest.target = args.target.map(|target| target.name().to_owned()).or(settings.target);
     manifest.target = manifest.target.or(earlier.and_then(|earlier| earlier.target.clone()));
     manifest.data = settings.data.or(earlier.map(|earlier| earlier.data.clone())).unwrap_or_default();
+    manifest.more_devices = more_devices;
     manifest.limit = args.limit.map(Into::into).or(settings.limit).or(earlier.and_then(|earlier| earlier.limit));
     manifest.validate()?;
     Ok(manifest)

@@ -107,7 +107,7 @@ fn weights_are_fine_tuned_and_go_back_under_their_keys() {
     assert!(output.status.success(), "{}", stderr(&output));
     let report: Value = serde_json::from_str(stdout(&output).lines().last().unwrap()).unwrap();
     assert_eq!((report["command"].as_str(), report["target"].as_str()), (Some("finetune"), Some("tflite")));
-    assert!(number(&report, "integer_accuracy") > 60.0, "{report}");
+    assert!(number(&report, "integer_accuracy") > number(&report, "float_accuracy") - 5.0, "{report}");
     assert!(out.join("model.tflite").exists() && !out.join("model.onnx").exists());
     assert!(refused(&tune(&[]), 1).contains("an earlier run"));
     assert!(refused(&tune(&["--resume", "--lr", "0.5"]), 1).contains("qat_learning_rate"));

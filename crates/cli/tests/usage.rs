@@ -18,7 +18,7 @@ fn wrong_usage_is_exit_code_2() {
         (vec!["prune"], "unknown command"),
         (vec!["quantize"], "missing argument"),
         (vec!["data"], "expected one of list, check"),
-        (vec!["data", "fetch", "mnist"], "unknown command"),
+        (vec!["data", "erase", "mnist"], "unknown command"),
         (vec!["eval"], "missing argument"),
         (vec!["eval", run_folder, "--data", "mnist", "--wrong"], "unknown argument"),
         (vec!["eval", run_folder, "--data", "mnist", "--mode", "float16"], "one of float, fake-quant, integer"),

@@ -1,5 +1,7 @@
 //! Golden listings: which layers each zoo model is made of, and where its quantizers sit.
 
+use std::path::Path;
+
 use burn::tensor::Device;
 use qat::graph::{capture, fuse, place};
 use qat_train::Classifier;
@@ -13,62 +15,72 @@ fn listing(model: ZooModel) -> String {
     format!("{}\n\n{}", graph.listing(), place(&graph).listing(&graph))
 }
 
+/// Compares with the golden listing of that name, or writes it where `QAT_BLESS` is set, to be read before it is committed.
+fn check(model: ZooModel, name: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/goldens/{name}.txt"));
+    let found = listing(model);
+    if std::env::var_os("QAT_BLESS").is_some() {
+        std::fs::write(&path, format!("{}\n", found.trim_end())).unwrap();
+    }
+    assert_eq!(found, std::fs::read_to_string(&path).unwrap().trim_end());
+}
+
 #[test]
 fn mlp() {
-    assert_eq!(listing(ZooModel::Mlp), include_str!("goldens/mlp.txt").trim_end());
+    check(ZooModel::Mlp, "mlp");
 }
 
 #[test]
 fn lenet() {
-    assert_eq!(listing(ZooModel::LeNet), include_str!("goldens/lenet.txt").trim_end());
+    check(ZooModel::LeNet, "lenet");
 }
 
 #[test]
 fn resnet8() {
-    assert_eq!(listing(ZooModel::ResNet8), include_str!("goldens/resnet8.txt").trim_end());
+    check(ZooModel::ResNet8, "resnet8");
 }
 
 #[test]
 fn resnet20() {
-    assert_eq!(listing(ZooModel::ResNet20), include_str!("goldens/resnet20.txt").trim_end());
+    check(ZooModel::ResNet20, "resnet20");
 }
 
 #[test]
 fn ds_cnn() {
-    assert_eq!(listing(ZooModel::DsCnn), include_str!("goldens/ds_cnn.txt").trim_end());
+    check(ZooModel::DsCnn, "ds_cnn");
 }
 
 #[test]
 fn lstm() {
-    assert_eq!(listing(ZooModel::Lstm), include_str!("goldens/lstm.txt").trim_end());
+    check(ZooModel::Lstm, "lstm");
 }
 
 #[test]
 fn gru() {
-    assert_eq!(listing(ZooModel::Gru), include_str!("goldens/gru.txt").trim_end());
+    check(ZooModel::Gru, "gru");
 }
 
 #[test]
 fn tfc() {
-    assert_eq!(listing(ZooModel::Tfc), include_str!("goldens/tfc.txt").trim_end());
+    check(ZooModel::Tfc, "tfc");
 }
 
 #[test]
 fn sfc() {
-    assert_eq!(listing(ZooModel::Sfc), include_str!("goldens/sfc.txt").trim_end());
+    check(ZooModel::Sfc, "sfc");
 }
 
 #[test]
 fn lfc() {
-    assert_eq!(listing(ZooModel::Lfc), include_str!("goldens/lfc.txt").trim_end());
+    check(ZooModel::Lfc, "lfc");
 }
 
 #[test]
 fn cnv() {
-    assert_eq!(listing(ZooModel::Cnv), include_str!("goldens/cnv.txt").trim_end());
+    check(ZooModel::Cnv, "cnv");
 }
 
 #[test]
 fn mobilenet() {
-    assert_eq!(listing(ZooModel::MobileNet), include_str!("goldens/mobilenet.txt").trim_end());
+    check(ZooModel::MobileNet, "mobilenet");
 }

@@ -31,6 +31,7 @@ pub fn run(args: &Finetune, global: &Global) -> Result<(), CliError> {
         None => original.clone(),
     };
     let device = manifest.device.parse::<qat::DeviceName>()?.init()?;
+    manifest.more_devices()?;
     let scheme = manifest.scheme.config();
     let target = named_target(&manifest)?.unwrap_or_else(|| Target::natural(&scheme));
     let model = file.prepared(&scheme, &device)?;

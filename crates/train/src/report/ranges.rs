@@ -5,7 +5,8 @@
 //! qat,0,0,input,8,0,1,0.003921569,-128
 //! ```
 //!
-//! Step 0 is the range after calibration. `min` and `max` are the real numbers of the lowest and the highest code. All numbers are the
+//! Step 0 is the range after calibration. The step of a weight that has one of its own is named `LAYER weight`; where each channel has
+//! one, it is their mean. `min` and `max` are the real numbers of the lowest and the highest code. All numbers are the
 //! shortest decimals that read back as the same float32. A resumed run first cuts the rows that lie beyond its checkpoint.
 
 use crate::{error::TrainError, fit::Phase};
@@ -50,7 +51,24 @@ pub(super) fn rows(model: &QatModel, phase: Phase, epoch: usize, step: usize) ->
             zero_point: qparams.zero_point,
         }
     };
-    model.quantizers().into_iter().map(row).collect()
+    let weight = |(index, layer): (usize, &qat::QatLayer)| {
+        let quantizer = layer.quantizer()?;
+        let (format, name) = (quantizer.format(), &model.first_step(index).name);
+        let scale = quantizer.reach.as_ref()?.val().mean().into_scalar::<f32>() / format.quant_max() as f32;
+        Some(RangeRow {
+            phase,
+            epoch,
+            step,
+            quantizer: format!("{name} weight"),
+            bits: format.bits(),
+            min: format.quant_min() as f32 * scale,
+            max: format.quant_max() as f32 * scale,
+            scale,
+            zero_point: 0,
+        })
+    };
+    let weights: Vec<RangeRow> = model.layers.iter().enumerate().filter_map(weight).collect();
+    model.quantizers().into_iter().map(row).chain(weights).collect()
 }
 
 /// The file, open at its end.
@@ -124,6 +142,22 @@ mod tests {
     fn row(step: usize, name: &str) -> RangeRow {
         let (phase, quantizer) = (Phase::Qat, name.into());
         RangeRow { phase, epoch: step / 4, step, quantizer, bits: 8, min: -0.1, max: 0.7, scale: 0.003, zero_point: -96 }
+    }
+
+    #[test]
+    fn weights_with_steps_of_their_own_have_rows() {
+        use burn::tensor::Device;
+        let device = Device::flex();
+        let net = crate::zoo::ZooModel::Mlp.init(&device, 1);
+        let rows_of = |config: qat::QConfig| {
+            let model = crate::recipe::prepare(&net, [1, 28, 28], &config).unwrap();
+            rows(&model, Phase::Qat, 0, 0)
+        };
+        assert_eq!(rows_of(qat::QConfig::int8()).iter().filter(|row| row.quantizer.ends_with(" weight")).count(), 0);
+        let rows = rows_of(qat::QConfig::w4a4());
+        let row = rows.iter().find(|row| row.quantizer == "fc2 weight").unwrap();
+        assert_eq!((row.bits, row.zero_point), (4, 0));
+        assert!(row.scale > 0.0 && row.max == 7.0 * row.scale && row.min < 0.0, "{row:?}");
     }
 
     #[test]

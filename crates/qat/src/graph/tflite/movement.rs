@@ -270,20 +270,21 @@ impl Reader<'_> {
     /// Ranges that STRIDED_SLICE is told, of an operand of these sizes.
     pub(super) fn strided_ranges(&self, site: &Site, shape: &[usize]) -> Result<Vec<AxisRange>, Refusal> {
         let BuiltinOptions::StridedSlice(options) = site.options() else { return Err(site.wrong_options()) };
-        let mut lists = Vec::new();
-        for operand in 1..4 {
-            lists.push(self.integers(site, site.input(operand)?)?);
-        }
-        let found = || site.unsupported("a box inside the operand, forwards", format!("{lists:?} of {shape:?}"));
-        let entries = lists[0].len();
-        if lists.iter().any(|list| list.len() != entries) || options.new_axis_mask != 0 || options.offset {
+        let [begins, ends, steps] = [1, 2, 3].map(|operand| site.input(operand).and_then(|tensor| self.integers(site, tensor)));
+        let (begins, ends, steps) = (begins?, ends?, steps?);
+        let found = || {
+            let found = format!("{begins:?} to {ends:?} by {steps:?} of {shape:?}");
+            site.unsupported("a box inside the operand, forwards", found)
+        };
+        let entries = begins.len();
+        if ends.len() != entries || steps.len() != entries || options.new_axis_mask != 0 || options.offset {
             return Err(found());
         }
         let is_set = |mask: i32, entry: usize| entry < 32 && mask >> entry & 1 == 1;
         let spread = entries - usize::from((0..entries).any(|entry| is_set(options.ellipsis_mask, entry)));
         let whole = |size: usize| AxisRange { range: SliceRange { start: 0, end: size, step: 1 }, is_dropped: false };
         let mut ranges = Vec::new();
-        for entry in 0..entries {
+        for (entry, ((&begin, &end), &step)) in begins.iter().zip(&ends).zip(&steps).enumerate() {
             if is_set(options.ellipsis_mask, entry) {
                 let count = shape.len().checked_sub(spread).ok_or_else(found)?;
                 let next = ranges.len();
@@ -293,15 +294,14 @@ impl Reader<'_> {
             let size = *shape.get(ranges.len()).ok_or_else(found)?;
             let place =
                 |value: i64| (if value < 0 { value.saturating_add(size as i64) } else { value }).clamp(0, size as i64) as usize;
-            let start = if is_set(options.begin_mask, entry) { 0 } else { place(lists[0][entry]) };
+            let start = if is_set(options.begin_mask, entry) { 0 } else { place(begin) };
             let is_dropped = is_set(options.shrink_axis_mask, entry);
             let end = match (is_dropped, is_set(options.end_mask, entry)) {
                 (true, _) => start + 1,
                 (false, true) => size,
-                (false, false) => place(lists[1][entry]),
+                (false, false) => place(end),
             };
-            let step =
-                if is_dropped { 1 } else { usize::try_from(lists[2][entry]).ok().filter(|&step| step > 0).ok_or_else(found)? };
+            let step = if is_dropped { 1 } else { usize::try_from(step).ok().filter(|&step| step > 0).ok_or_else(found)? };
             if start >= end || end > size {
                 return Err(found());
             }
