@@ -408,7 +408,12 @@ impl<'a> Quantization<'a> {
 
     /// `model` with the formats and switches of `part`, its numbers yet to be loaded.
     fn shaped(&self, model: QatModel, part: &Part) -> Result<QatModel, TrainError> {
-        Ok(self.staged(model, part.stage)?.with_mode(mode(part)).with_norm_frozen(part.norm_frozen))
+        let statistics = self.schedule().batch_norm_statistics;
+        Ok(self
+            .staged(model, part.stage)?
+            .with_mode(mode(part))
+            .with_norm_frozen(part.norm_frozen)
+            .with_norm_statistics(statistics))
     }
 
     /// `model` with the formats of a stage; those of the scheme after the last.

@@ -24,7 +24,8 @@ pub(super) fn fold(norm: &BatchNorm, bias: Option<Tensor<1>>) -> (Tensor<1>, Ten
 }
 
 /// Of which convolution a batch norm takes its statistics, in training with weights on their grids.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum NormStatistics {
     /// Of that with the weight neither folded nor quantized, which is a convolution more (Q13).
     #[default]
