@@ -159,8 +159,8 @@ fn the_judge_chooses_the_epoch_and_patience_ends_the_run() {
         patience: Some(2),
         ..Schedule::default()
     };
-    // The average of the second epoch is the best; from then on it is in vain.
-    let scores = [10.0, 20.0, 5.0, 50.0, 50.0, 50.0, 4.0, 3.0];
+    // First the model as it is calibrated; the average of the second epoch is the best; from then on it is in vain.
+    let scores = [6.0, 10.0, 20.0, 5.0, 50.0, 50.0, 50.0, 4.0, 3.0];
     let (asked, seen) = (Cell::new(0), std::cell::RefCell::new(Vec::new()));
     let judge = |model: &QatModel| {
         let number = asked.replace(asked.get() + 1);
@@ -169,10 +169,10 @@ fn the_judge_chooses_the_epoch_and_patience_ends_the_run() {
     };
     let run = folder.path().join("run");
     let trained = tuned(&run, Preset::Int8, &schedule, &data, &Interrupter::new(), 1, Some(&judge)).unwrap().unwrap();
-    assert_eq!(asked.get(), 8, "four epochs, with and without average");
+    assert_eq!(asked.get(), 9, "the calibrated model, and four epochs with and without average");
     assert_eq!(metrics(&run).lines().last().unwrap().split(',').nth(1), Some("4"));
     let model = trained.quantized.unwrap().model;
-    assert_eq!(bits(&model), seen.borrow()[3]);
+    assert_eq!(bits(&model), seen.borrow()[4]);
     let best = Best::last(&run.join("best")).unwrap().unwrap();
     assert_eq!((best.info().epoch, best.info().score, best.info().averaged), (2, 50.0, true));
 
