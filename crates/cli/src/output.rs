@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use qat_train::Results;
+use qat_train::report::thousands;
 use serde_json::{Map, Value};
 
 use crate::error::CliError;
@@ -132,26 +133,12 @@ pub fn percent(value: f64) -> String {
     if value.is_finite() { format!("{value:.2} %") } else { "-".into() }
 }
 
-/// An integer with its thousands apart.
-pub fn thousands(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn numbers_are_readable() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([97.654, f64::NAN].map(percent), ["97.65 %", "-"]);
     }
 

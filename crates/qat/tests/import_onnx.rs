@@ -3,23 +3,15 @@
 //! The files in `data/onnx` come from PyTorch's two exporters and from tf2onnx; `outputs.txt` beside them has what ONNX Runtime
 //! makes of them (scripts, versions and seeds: `data/onnx/README.md`). The claim is *near*: 1e-4 of the largest output, at least 1e-4.
 
+mod onnx_files;
+
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use onnx_files::{files, folder};
 use qat::graph::{Dim, Graph, import_onnx};
 use qat::{Activation, QConfig, QatModel};
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx")
-}
-
-fn files() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "onnx")).collect();
-    files.sort();
-    files
-}
 
 /// Batch and output of each model.
 fn outputs() -> HashMap<String, (usize, Vec<f32>)> {

@@ -1,27 +1,16 @@
 //! ONNX files that are no float models of a graph's kind are refused by name; hostile ones neither panic nor ask for much.
 
 mod draws;
-
-use std::path::{Path, PathBuf};
+mod onnx_files;
 
 use burn::tensor::Device;
 use draws::Draws;
+use onnx_files::{files, folder};
 use qat::graph::{Graph, ImportError, import_onnx};
 use qat::{QConfig, QatModel};
 use qat_formats::onnx::{
     Attribute, DataType, DimensionValue, Graph as OnnxGraph, Model, Node, OperatorSetId, Tensor as OnnxTensor, ValueInfo,
 };
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx")
-}
-
-fn files() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "onnx")).collect();
-    files.sort();
-    files
-}
 
 /// A model of nodes on `x`, float `[N, 4]`, with the initializer `w`, `[4, 4]`; the last node's output is the model's.
 fn model(nodes: Vec<Node>) -> Model {

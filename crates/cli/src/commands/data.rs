@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use qat_train::data::{CheckReport, FORMS, FetchEvent, Verdict, check, fetch, list};
+use qat_train::report::thousands;
 use serde_json::json;
 
 use crate::args::{Data, Global};
 use crate::error::CliError;
-use crate::output::{Report, message, thousands};
+use crate::output::{Report, message};
 
 /// Does what the arguments say.
 pub fn run(command: &Data, global: &Global) -> Result<(), CliError> {

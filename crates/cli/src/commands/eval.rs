@@ -12,7 +12,8 @@ use crate::args::{Eval, Global};
 use crate::error::CliError;
 use crate::image_input::{image_codes, likeliest_units};
 use crate::model::{Network, Source};
-use crate::output::{Report, percent, thousands};
+use crate::output::{Report, percent};
+use qat_train::report::thousands;
 
 /// Does what the arguments say.
 pub fn run(args: &Eval, global: &Global) -> Result<(), CliError> {

@@ -4,12 +4,13 @@ use qat_export::verify::parameter_bytes;
 use qat_export::{Format, Target, for_target};
 
 use qat_train::pretrained::{Weights, save_bytes, save_pytorch};
+use qat_train::report::thousands;
 
 use crate::args::{Export, FormatArg, Global, ModeName};
 use crate::error::CliError;
 use crate::float_file::{FloatFile, FloatKind, rules};
 use crate::model::{Network, Source, contract, fake_quantized};
-use crate::output::{Report, thousands};
+use crate::output::Report;
 
 /// Does what the arguments say.
 pub fn run(args: &Export, global: &Global) -> Result<(), CliError> {

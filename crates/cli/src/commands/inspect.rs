@@ -8,7 +8,7 @@ use qat::analysis::{LayerCost, LayerGrid, layer_sqnr, sensitivity};
 use qat::{QatModel, Scheme};
 use qat_export::write_atomically;
 use qat_train::data::{ImageSet, Normalize, Split};
-use qat_train::report::{self, LAYER_HEADINGS, LayerRow, Page, layer_rows};
+use qat_train::report::{self, LAYER_HEADINGS, LayerRow, Page, layer_rows, thousands};
 use qat_train::{ImageOrder, recipe};
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use crate::args::{Global, Inspect, ModeName, SchemeArg};
 use crate::error::CliError;
 use crate::image_input::likeliest_units;
 use crate::model::{self, Network, Source};
-use crate::output::{Report, thousands};
+use crate::output::Report;
 
 /// Images that noise is measured on where nothing else is said.
 const SAMPLES: NonZeroUsize = NonZeroUsize::new(256).unwrap();

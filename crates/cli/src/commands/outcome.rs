@@ -7,7 +7,7 @@ use qat_export::{Format, OnnxOptions, Target, convert, write_onnx, write_safeten
 use qat_runtime::IntegerModel;
 use qat_train::data::{ImageSet, Normalize};
 use qat_train::recipe::{Judge, Quantized};
-use qat_train::report::{Confusion, write_report};
+use qat_train::report::{Confusion, thousands, write_report};
 use qat_train::{Evaluation, Results, RunDirectory, outputs};
 
 use super::eval::share;
@@ -15,7 +15,7 @@ use crate::args::Global;
 use crate::error::CliError;
 use crate::image_input::image_codes;
 use crate::model;
-use crate::output::{Report, percent, thousands};
+use crate::output::{Report, percent};
 
 /// What a command has come to.
 pub struct Outcome<'a> {

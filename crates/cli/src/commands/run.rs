@@ -9,11 +9,12 @@ use qat_export::verify::{integer_codes, real_outputs};
 use qat_runtime::{CodeType, Codes, IntegerModel};
 use qat_train::Classifier;
 use qat_train::data::npy::{self, Array};
+use qat_train::report::thousands;
 
 use crate::args::{Global, ModeName, Run};
 use crate::error::CliError;
 use crate::model::{Network, Source};
-use crate::output::{Report, thousands};
+use crate::output::Report;
 
 /// Does what the arguments say.
 pub fn run(args: &Run, global: &Global) -> Result<(), CliError> {

@@ -1,7 +1,6 @@
 //! A small residual network with every kind of reader, in 4, 3 and 2 bits, with steps that have learned a little.
 
-// Each test binary uses some of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test binary uses some of it")]
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};

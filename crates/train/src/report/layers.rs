@@ -1,5 +1,6 @@
 //! `layers.csv`: what is known of each layer of a quantized model, in words and numbers for people.
 
+use super::number::thousands;
 use crate::{atomic::write_file, error::TrainError};
 use qat::{
     QParams, QatModel,
@@ -51,7 +52,7 @@ impl LayerRow {
     /// A text for each of [`LAYER_HEADINGS`]; empty where there is nothing to say, `"` where the grid is that of the input.
     pub fn cells(&self) -> Vec<String> {
         let cost = |part: fn(&LayerCost) -> u64| {
-            self.cost.as_ref().map(part).filter(|value| *value > 0).map_or_else(String::new, grouped)
+            self.cost.as_ref().map(part).filter(|value| *value > 0).map_or_else(String::new, thousands)
         };
         let grid = |text: &dyn Fn(&QParams) -> String| match &self.grid {
             None => String::new(),
@@ -74,19 +75,6 @@ impl LayerRow {
             cost(|cost| cost.integer_bytes),
         ]
     }
-}
-
-/// An integer with its thousands apart.
-pub(super) fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Writes the file, for a calibrated model.

@@ -10,6 +10,7 @@
 
 mod confusion;
 mod layers;
+mod number;
 mod page;
 mod plot;
 mod ranges;
@@ -19,6 +20,7 @@ mod tensorboard;
 
 pub use confusion::Confusion;
 pub use layers::{LAYER_HEADINGS, LayerRow, layer_rows};
+pub use number::thousands;
 pub use page::{Page, escaped};
 pub use plot::bars;
 pub use run_page::write_report;

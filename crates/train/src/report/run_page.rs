@@ -2,7 +2,8 @@
 
 use super::{
     confusion::Confusion,
-    layers::{self, grouped},
+    layers,
+    number::thousands,
     page::{Page, escaped},
     plot::{Curve, Plot},
     ranges::{self, RangeRow},
@@ -87,13 +88,13 @@ fn phases(rows: &[Row]) -> Vec<Phase> {
 /// The table of the final numbers.
 fn results_table(page: &mut Page, results: &Results) {
     let mut table = vec![["", "accuracy", "bytes"].map(str::to_owned).to_vec()];
-    let bytes = |value: Option<u64>| value.map_or_else(String::new, grouped);
+    let bytes = |value: Option<u64>| value.map_or_else(String::new, thousands);
     for (name, accuracy, size) in results.table() {
         table.push(vec![name.into(), format!("{accuracy:.2} %"), bytes(size)]);
     }
     page.table(&table);
     if let Some(samples) = results.samples {
-        page.note(&format!("Measured on {} test images.", grouped(samples as u64)));
+        page.note(&format!("Measured on {} test images.", thousands(samples as u64)));
     }
     if let Some(agreement) = results.agreement {
         page.note(&format!("Fake quantization and integers name one class on {agreement:.2} % of the images."));
@@ -179,7 +180,7 @@ fn matrix(page: &mut Page, confusion: &Confusion) {
         page.note(&format!("The pairs of classes that the {model} model confuses most."));
         let mut table = vec![["true class", "taken for", "images", "right of the true class"].map(str::to_owned).to_vec()];
         for (images, class, named) in pairs.into_iter().take(WHOLE_MATRIX) {
-            table.push(vec![classes[class].clone(), classes[named].clone(), grouped(images), recall(class)]);
+            table.push(vec![classes[class].clone(), classes[named].clone(), thousands(images), recall(class)]);
         }
         return page.table(&table);
     }
