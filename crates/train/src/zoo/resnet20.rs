@@ -5,11 +5,12 @@
 //! the channels that the input lacks. Parameters have the names of the common PyTorch implementation (Idelbayev), whose checkpoints
 //! fit as they are.
 
+use super::resnet8::conv3x3;
 use burn::{
     module::Module,
     nn::{
-        BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d,
-        conv::{Conv2d, Conv2dConfig},
+        BatchNorm, BatchNormConfig, Linear, LinearConfig,
+        conv::Conv2d,
         pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig},
     },
     tensor::{Device, Tensor, activation::relu, ops::PadMode, s},
@@ -110,13 +111,4 @@ fn subsampled(x: Tensor<4>, channels: usize) -> Tensor<4> {
     let missing = channels - x.dims()[1];
     let x = x.slice(s![.., .., ..;2, ..;2]);
     x.pad([(0, 0), (missing / 2, missing - missing / 2), (0, 0), (0, 0)], PadMode::Constant(0.0))
-}
-
-/// A 3 by 3 convolution padded by one; its bias would be undone by the batch norm that follows.
-fn conv3x3(c_in: usize, c_out: usize, stride: usize, device: &Device) -> Conv2d {
-    Conv2dConfig::new([c_in, c_out], [3, 3])
-        .with_stride([stride, stride])
-        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-        .with_bias(false)
-        .init(device)
 }

@@ -102,7 +102,7 @@ impl Block {
 }
 
 /// A 3 by 3 convolution padded by one; its bias would be undone by the batch norm that follows.
-fn conv3x3(c_in: usize, c_out: usize, stride: usize, device: &Device) -> Conv2d {
+pub(super) fn conv3x3(c_in: usize, c_out: usize, stride: usize, device: &Device) -> Conv2d {
     Conv2dConfig::new([c_in, c_out], [3, 3])
         .with_stride([stride, stride])
         .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
