@@ -3,7 +3,8 @@
 //! The file has the keys of `run.toml`, each of them optional, so that any run's own file repeats it. Arguments win over the file,
 //! the file over the settings of the run that is resumed, and these over the defaults.
 
-use std::path::Path;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use qat::Scheme;
 use qat_train::data::DataConfig;
@@ -11,7 +12,7 @@ use qat_train::zoo::ZooModel;
 use qat_train::{Manifest, Schedule, TrainError};
 use serde::Deserialize;
 
-use crate::args::{Finetune, Global, Quantize, Train};
+use crate::args::{Finetune, Global, Quantize, SchemeArgs, Train};
 use crate::error::CliError;
 use crate::float_file::FloatFile;
 
@@ -48,20 +49,88 @@ struct Partial {
     schedule: Option<toml::Table>,
 }
 
+/// What a file and the run that is resumed say together: the file over the run. Arguments are laid over it, one setting at a time.
+struct Settings<'a> {
+    path: &'a Path,
+    file: Partial,
+    earlier: Option<&'a Manifest>,
+}
+
+impl<'a> Settings<'a> {
+    fn read(config: Option<&'a PathBuf>, earlier: Option<&'a Manifest>) -> Result<Self, CliError> {
+        let (path, file) = match config {
+            Some(path) => (path.as_path(), read(path)?),
+            None => (Path::new(""), Partial::default()),
+        };
+        Ok(Self { path, file, earlier })
+    }
+
+    fn malformed(&self, expected: &str, found: String) -> CliError {
+        TrainError::Malformed { path: self.path.into(), expected: expected.into(), found }.into()
+    }
+
+    /// The argument, else what the file says, else what the run says.
+    fn chosen<T>(&self, argument: Option<T>, file: Option<T>, run: impl FnOnce(&Manifest) -> T) -> Option<T> {
+        argument.or(file).or_else(|| self.earlier.map(run))
+    }
+
+    fn scheme(&self, args: &SchemeArgs) -> Result<Scheme, CliError> {
+        args.over(|| self.chosen(None, self.file.scheme.clone(), |run| run.scheme.clone()).unwrap_or_default())
+    }
+
+    /// The main device and those beside it.
+    fn devices(&self, global: &Global) -> Result<(String, Vec<String>), CliError> {
+        for device in self.file.device.iter().chain(self.file.more_devices.iter().flatten()) {
+            if device.parse::<qat::DeviceName>().is_err() {
+                return Err(self.malformed("a known device", format!("device {device:?}")));
+            }
+        }
+        let main = global.device.map(|device| device.to_string());
+        let main = self.chosen(main, self.file.device.clone(), |run| run.device.clone());
+        let more = (!global.more_devices.is_empty()).then(|| global.more_devices.iter().map(ToString::to_string).collect());
+        let more = self.chosen(more, self.file.more_devices.clone(), |run| run.more_devices.clone());
+        Ok((main.unwrap_or_else(|| "flex".into()), more.unwrap_or_default()))
+    }
+
+    /// The file's table over the run's schedule, or over `default` where there is no run.
+    fn schedule(&self, default: impl FnOnce() -> Schedule) -> Result<Schedule, CliError> {
+        let schedule = self.earlier.map_or_else(default, |run| run.schedule.clone());
+        let Some(table) = self.file.schedule.clone() else { return Ok(schedule) };
+        schedule.overlaid(table).map_err(|error| self.malformed("a [schedule] as run.toml has it", error.message().into()))
+    }
+
+    fn seed(&self, argument: Option<u64>) -> u64 {
+        self.chosen(argument, self.file.seed, |run| run.seed).unwrap_or(SEED)
+    }
+
+    fn batch_size(&self, argument: Option<NonZeroUsize>) -> usize {
+        self.chosen(argument.map(Into::into), self.file.batch_size, |run| run.batch_size).unwrap_or(BATCH_SIZE)
+    }
+
+    fn limit(&self, argument: Option<NonZeroUsize>) -> Option<usize> {
+        argument.map(Into::into).or(self.file.limit).or(self.earlier.and_then(|run| run.limit))
+    }
+
+    fn target(&self, argument: Option<String>) -> Option<String> {
+        argument.or_else(|| self.file.target.clone()).or_else(|| self.earlier.and_then(|run| run.target.clone()))
+    }
+
+    fn data(&self) -> Option<DataConfig> {
+        self.chosen(None, self.file.data.clone(), |run| run.data.clone())
+    }
+}
+
 /// The manifest that `train` asks for; `earlier` is that of the run to be continued.
 ///
 /// # Errors
 /// [`CliError::Read`], [`TrainError::Malformed`] for the file; [`CliError::Usage`] where no model is named.
 pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> Result<Manifest, CliError> {
-    let (path, file) = match &train.config {
-        Some(path) => (path.as_path(), read(path)?),
-        None => (Path::new(""), Partial::default()),
-    };
-    let malformed = |expected: &str, found: String| TrainError::Malformed { path: path.into(), expected: expected.into(), found };
-
-    let model = match (train.model, file.model, earlier) {
+    let settings = Settings::read(train.config.as_ref(), earlier)?;
+    let model = match (train.model, &settings.file.model, earlier) {
         (Some(model), _, _) => model,
-        (None, Some(name), _) => name.parse().map_err(|_| malformed("a model of the zoo", format!("model = {name:?}")))?,
+        (None, Some(name), _) => {
+            name.parse().map_err(|_| settings.malformed("a model of the zoo", format!("model = {name:?}")))?
+        }
         (None, None, Some(earlier)) => crate::model::zoo(&earlier.model, &train.out)?,
         (None, None, None) => {
             return Err(CliError::Usage {
@@ -73,38 +142,20 @@ pub fn manifest(train: &Train, global: &Global, earlier: Option<&Manifest>) -> R
             });
         }
     };
-    let of_run = || file.scheme.or_else(|| earlier.map(|earlier| earlier.scheme.clone())).unwrap_or_default();
-    let scheme = train.scheme.over(of_run)?;
-    for device in file.device.iter().chain(file.more_devices.iter().flatten()) {
-        if device.parse::<qat::DeviceName>().is_err() {
-            return Err(malformed("a known device", format!("device {device:?}")).into());
-        }
-    }
-    let more_devices = match global.more_devices.as_slice() {
-        [] => file.more_devices.or(earlier.map(|earlier| earlier.more_devices.clone())).unwrap_or_default(),
-        names => names.iter().map(ToString::to_string).collect(),
-    };
-    let device = global.device.map(|device| device.to_string()).or(file.device).or(earlier.map(|earlier| earlier.device.clone()));
-
-    let mut schedule = earlier.map_or_else(Schedule::default, |earlier| earlier.schedule.clone());
-    if let Some(table) = file.schedule {
-        let wrong = |error: toml::de::Error| malformed("a [schedule] as run.toml has it", error.message().into());
-        schedule = schedule.overlaid(table).map_err(wrong)?;
-    }
+    let scheme = settings.scheme(&train.scheme)?;
+    let (device, more_devices) = settings.devices(global)?;
+    let mut schedule = settings.schedule(Schedule::default)?;
     schedule.float_epochs = train.epochs.unwrap_or(schedule.float_epochs);
     schedule.qat_epochs = train.qat_epochs.unwrap_or(schedule.qat_epochs);
 
-    let seed = train.seed.or(file.seed).or(earlier.map(|earlier| earlier.seed)).unwrap_or(SEED);
-    let batch_size =
-        train.batch_size.map(Into::into).or(file.batch_size).or(earlier.map(|earlier| earlier.batch_size)).unwrap_or(BATCH_SIZE);
-    let mut manifest =
-        Manifest::new(model.name(), &train.data, scheme, device.as_deref().unwrap_or("flex"), seed, batch_size, schedule);
-    manifest.target = file.target.or(earlier.and_then(|earlier| earlier.target.clone()));
+    let (seed, batch_size) = (settings.seed(train.seed), settings.batch_size(train.batch_size));
+    let mut manifest = Manifest::new(model.name(), &train.data, scheme, &device, seed, batch_size, schedule);
+    manifest.target = settings.target(None);
     // The network's own units are those of pretrained weights, which a run that begins without any can have as well.
     let own = || DataConfig { normalize: model.normalize(), ..DataConfig::default() };
-    manifest.data = file.data.or(earlier.map(|earlier| earlier.data.clone())).unwrap_or_else(own);
+    manifest.data = settings.data().unwrap_or_else(own);
     manifest.more_devices = more_devices;
-    manifest.limit = train.limit.map(Into::into).or(file.limit).or(earlier.and_then(|earlier| earlier.limit));
+    manifest.limit = settings.limit(train.limit);
     manifest.validate()?;
     Ok(manifest)
 }
@@ -131,30 +182,10 @@ pub fn quantize(args: &Quantize, global: &Global, file: &FloatFile) -> Result<Ma
 /// # Errors
 /// As [`manifest`].
 pub fn finetune(args: &Finetune, global: &Global, file: &FloatFile, earlier: Option<&Manifest>) -> Result<Manifest, CliError> {
-    let (path, settings) = match &args.config {
-        Some(path) => (path.as_path(), read(path)?),
-        None => (Path::new(""), Partial::default()),
-    };
-    let malformed = |expected: &str, found: String| TrainError::Malformed { path: path.into(), expected: expected.into(), found };
-    let of_run = || settings.scheme.or_else(|| earlier.map(|earlier| earlier.scheme.clone())).unwrap_or_default();
-    let scheme = args.scheme.over(of_run)?;
-    for device in settings.device.iter().chain(settings.more_devices.iter().flatten()) {
-        if device.parse::<qat::DeviceName>().is_err() {
-            return Err(malformed("a known device", format!("device {device:?}")).into());
-        }
-    }
-    let more_devices = match global.more_devices.as_slice() {
-        [] => settings.more_devices.or(earlier.map(|earlier| earlier.more_devices.clone())).unwrap_or_default(),
-        names => names.iter().map(ToString::to_string).collect(),
-    };
-    let device = global.device.map(|device| device.to_string()).or(settings.device);
-    let device = device.or(earlier.map(|earlier| earlier.device.clone())).unwrap_or_else(|| "flex".into());
-
-    let mut schedule = earlier.map_or_else(|| Schedule::finetune(&scheme.config()), |earlier| earlier.schedule.clone());
-    if let Some(table) = settings.schedule {
-        let wrong = |error: toml::de::Error| malformed("a [schedule] as run.toml has it", error.message().into());
-        schedule = schedule.overlaid(table).map_err(wrong)?;
-    }
+    let settings = Settings::read(args.config.as_ref(), earlier)?;
+    let scheme = settings.scheme(&args.scheme)?;
+    let (device, more_devices) = settings.devices(global)?;
+    let mut schedule = settings.schedule(|| Schedule::finetune(&scheme.config()))?;
     schedule.qat_epochs = args.epochs.unwrap_or(schedule.qat_epochs);
     if args.epochs == Some(0) {
         schedule.stages.clear();
@@ -163,19 +194,16 @@ pub fn finetune(args: &Finetune, global: &Global, file: &FloatFile, earlier: Opt
     schedule.qat_learning_rate = args.lr.unwrap_or(schedule.qat_learning_rate);
     schedule.calibration_samples = args.samples.map_or(schedule.calibration_samples, Into::into);
 
-    let seed = args.seed.or(settings.seed).or(earlier.map(|earlier| earlier.seed)).unwrap_or(SEED);
-    let batch_size = args.batch_size.map(Into::into).or(settings.batch_size);
-    let batch_size = batch_size.or(earlier.map(|earlier| earlier.batch_size)).unwrap_or(BATCH_SIZE);
+    let (seed, batch_size) = (settings.seed(args.seed), settings.batch_size(args.batch_size));
     let mut manifest = Manifest::new(&file.model_name(), &args.data, scheme, &device, seed, batch_size, schedule);
     manifest.pretrained = match earlier {
         Some(earlier) => earlier.pretrained.clone(),
         None => Some(file.pretrained()),
     };
-    manifest.target = args.target.map(|target| target.name().to_owned()).or(settings.target);
-    manifest.target = manifest.target.or(earlier.and_then(|earlier| earlier.target.clone()));
-    manifest.data = settings.data.or(earlier.map(|earlier| earlier.data.clone())).unwrap_or_default();
+    manifest.target = settings.target(args.target.map(|target| target.name().to_owned()));
+    manifest.data = settings.data().unwrap_or_default();
     manifest.more_devices = more_devices;
-    manifest.limit = args.limit.map(Into::into).or(settings.limit).or(earlier.and_then(|earlier| earlier.limit));
+    manifest.limit = settings.limit(args.limit);
     manifest.validate()?;
     Ok(manifest)
 }
