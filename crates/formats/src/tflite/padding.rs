@@ -1,4 +1,6 @@
-//! Where TFLite's SAME padding stands.
+//! Where TFLite's SAME padding stands, and which windows have none.
+
+use super::{BuiltinOperator, BuiltinOptions, Model, Operator, Padding};
 
 /// Elements before and after one axis: so many that the output has `⌈size / stride⌉` elements, the odd one after.
 /// Saturates where the sum exceeds `usize`; `stride` is at least 1.
@@ -13,6 +15,17 @@ fn same_axis(size: usize, kernel: usize, stride: usize, dilation: usize) -> (usi
 pub fn same(size: [usize; 2], kernel: [usize; 2], stride: [usize; 2], dilation: [usize; 2]) -> [usize; 4] {
     let [(top, bottom), (left, right)] = [0, 1].map(|axis| same_axis(size[axis], kernel[axis], stride[axis], dilation[axis]));
     [top, left, bottom, right]
+}
+
+/// Whether an operator is one of `operators`, windows over an image, and has no padding of its own.
+pub fn is_valid_window(model: &Model, operator: &Operator, operators: &[BuiltinOperator]) -> bool {
+    let padding = match &operator.builtin_options {
+        BuiltinOptions::Conv2D(options) => options.padding,
+        BuiltinOptions::DepthwiseConv2D(options) => options.padding,
+        BuiltinOptions::Pool2D(options) => options.padding,
+        _ => return false,
+    };
+    padding == Padding::VALID && model.operator_code(operator).is_some_and(|code| operators.contains(&code.builtin_code))
 }
 
 #[cfg(test)]

@@ -93,17 +93,7 @@ impl Reader<'_> {
 
     /// Whether every operator that reads a tensor is one of `operators`, without padding of its own.
     fn is_read_by(&self, tensor: usize, operators: &[BuiltinOperator]) -> bool {
-        let is_one = |&reader: &usize| {
-            let operator = &self.subgraph.operators[reader];
-            let code = self.file.operator_code(operator).map(|code| code.builtin_code);
-            let padding = match &operator.builtin_options {
-                BuiltinOptions::Conv2D(options) => options.padding,
-                BuiltinOptions::DepthwiseConv2D(options) => options.padding,
-                BuiltinOptions::Pool2D(options) => options.padding,
-                _ => return false,
-            };
-            padding == Padding::VALID && code.is_some_and(|code| operators.contains(&code))
-        };
+        let is_one = |&reader: &usize| padding::is_valid_window(self.file, &self.subgraph.operators[reader], operators);
         tensor != self.output && self.readers[tensor].iter().all(is_one)
     }
 
