@@ -4,12 +4,17 @@
 //! in registers from the first tap to the last. Results do not depend on the number of threads.
 
 mod correlate;
+mod correlation;
+mod depthwise;
+mod divide;
 mod forward;
-mod images;
 mod input_gradient;
+mod interleave;
+mod panels;
 mod planes;
 mod shape;
 mod weight_gradient;
+mod weight_gradient_by_channels;
 
 pub(in crate::ops) use forward::conv2d;
 pub(in crate::ops) use input_gradient::conv2d_input_gradient;

@@ -9,9 +9,11 @@
 use rayon::prelude::*;
 
 use super::correlate::SLACK;
+use super::depthwise;
 use super::forward::{offsets, taps};
 use super::planes::Planes;
 use super::shape::Conv2dShape;
+use super::weight_gradient_by_channels;
 use crate::ops::scratch::with_zeros;
 use crate::ops::simd::{Kernel, Simd, dispatch};
 
@@ -28,14 +30,21 @@ const LANES: usize = 16;
 pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: &[f32], dy: &[f32]) -> Vec<f32> {
     assert_eq!(x.len(), shape.input_len(), "the input's length");
     assert_eq!(dy.len(), shape.output_len(), "the gradient's length");
+    if depthwise::is_depthwise(shape) {
+        return depthwise::weight_gradient(shape, x, dy);
+    }
     let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
     let (area, input_area) = (shape.output_area(), shape.input_area());
-    let taps = taps(shape);
+    let taps = taps(shape, shape.stride);
     let planes = Planes::new(shape.input, shape.stride, shape.padding, shape.output, &taps);
     let offsets = offsets(&planes, &taps, inputs);
     let columns = offsets.len();
     if shape.batch * area * columns == 0 {
         return vec![0.0; shape.weight_len()];
+    }
+
+    if weight_gradient_by_channels::cost(shape) < cost(shape, &planes, columns) {
+        return weight_gradient_by_channels::weight_gradient(shape, x, dy);
     }
 
     // Rows of whole vectors are read where they lie; others go into one flat row with zeros between them.
@@ -67,7 +76,7 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: &[f32], dy:
                     let x = &x[(n * shape.c_in + group * inputs) * input_area..][..inputs * input_area];
                     let laid_out = &mut laid_out[index * image..][..image];
                     for (channel, laid_out) in x.chunks(input_area).zip(laid_out.chunks_mut(planes.channel())) {
-                        planes.fill(channel, laid_out);
+                        planes.fill(channel, laid_out, &(0..usize::MAX));
                     }
                 }
                 let first = (images.start * shape.c_out + group * outputs + channels.start) * area;
@@ -111,6 +120,18 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: &[f32], dy:
         to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum);
     }
     dw
+}
+
+/// Cycles for an image and a group, about.
+fn cost(shape: &Conv2dShape, planes: &Planes, columns: usize) -> usize {
+    let area = shape.output_area();
+    let [rows, width] = if planes.pitch == shape.output[1] { [1, area] } else { shape.output };
+    let is_aligned = width.is_multiple_of(LANES);
+    let vectors = if is_aligned { rows * width / LANES } else { ((rows - 1) * planes.pitch + width).div_ceil(LANES) };
+    // Adding the lanes of a span's sums costs about as much as sixteen products.
+    let adding = 16 * vectors / SPAN.max(vectors);
+    let copying = if is_aligned { 0 } else { 8 * rows };
+    shape.group_inputs() * planes.filling() + shape.group_outputs() * (columns * (vectors + adding) * 17 / 16 + copying)
 }
 
 /// `db[o] = Σ dy[n, o, …]`.
