@@ -8,9 +8,6 @@
 
 use std::sync::LazyLock;
 
-/// A multiple of the rows of a tile of panels at every level.
-pub(super) const ROWS: usize = 8;
-
 /// Vectors of [`Simd::LANES`] numbers of f32.
 ///
 /// # Safety
@@ -25,7 +22,7 @@ pub(super) unsafe trait Simd: Copy + 'static {
     const CHANNELS: usize;
     /// Channels, and taps, that a tile of a weight gradient has at most.
     const GRADIENT: (usize, usize);
-    /// Rows, and vectors, that a tile of panels has at most; rows divide [`ROWS`].
+    /// Rows, and vectors, that a tile of panels has at most; rows are a power of two.
     const PANEL: (usize, usize);
 
     /// The vector at `p`.
