@@ -70,8 +70,8 @@ impl Widths {
             let rest = [4, 2, 1].into_iter().filter(|tile| rows & tile > 0).map(of_tile);
             rows / 8 * of_tile(8) + rest.sum::<usize>()
         };
-        self.vectors / self.width * of_panel(self.width)
-            + of_panel(self.vectors % self.width) * usize::from(self.vectors % self.width > 0)
+        let rest = self.vectors % self.width;
+        self.vectors / self.width * of_panel(self.width) + if rest > 0 { of_panel(rest) } else { 0 }
     }
 }
 
