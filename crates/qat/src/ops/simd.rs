@@ -8,9 +8,6 @@
 
 use std::sync::LazyLock;
 
-/// A multiple of the rows of a tile of panels at every level.
-pub(super) const ROWS: usize = 8;
-
 /// Vectors of [`Simd::LANES`] numbers of f32.
 ///
 /// # Safety
@@ -25,7 +22,7 @@ pub(super) unsafe trait Simd: Copy + 'static {
     const CHANNELS: usize;
     /// Channels, and taps, that a tile of a weight gradient has at most.
     const GRADIENT: (usize, usize);
-    /// Rows, and vectors, that a tile of panels has at most; rows divide [`ROWS`].
+    /// Rows, and vectors, that a tile of panels has at most; rows are a power of two.
     const PANEL: (usize, usize);
 
     /// The vector at `p`.
@@ -287,36 +284,6 @@ pub(super) enum Level {
     Avx512,
 }
 
-/// Lower levels, for tests.
-#[cfg(test)]
-pub(super) mod levels {
-    pub(in crate::ops) use super::Level;
-    use std::cell::Cell;
-
-    thread_local! {
-        static FORCED: Cell<Option<Level>> = const { Cell::new(None) };
-    }
-
-    pub(super) fn forced() -> Option<Level> {
-        FORCED.get()
-    }
-
-    /// The levels that the processor has.
-    pub(in crate::ops) fn present() -> Vec<Level> {
-        #[cfg(target_arch = "x86_64")]
-        let all = [Level::Portable, Level::Avx2, Level::Avx512];
-        #[cfg(not(target_arch = "x86_64"))]
-        let all = [Level::Portable];
-        all.into_iter().filter(|level| *level <= *super::LEVEL).collect()
-    }
-
-    /// Lets this thread run kernels at `level`, one of those present.
-    pub(in crate::ops) fn force(level: Level) {
-        assert!(present().contains(&level));
-        FORCED.set(Some(level));
-    }
-}
-
 static LEVEL: LazyLock<Level> = LazyLock::new(|| {
     #[cfg(target_arch = "x86_64")]
     {
@@ -374,4 +341,34 @@ unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
     unsafe { kernel.run::<x86::Avx512>() }
+}
+
+/// Lower levels, for tests.
+#[cfg(test)]
+pub(super) mod levels {
+    pub(in crate::ops) use super::Level;
+    use std::cell::Cell;
+
+    thread_local! {
+        static FORCED: Cell<Option<Level>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn forced() -> Option<Level> {
+        FORCED.get()
+    }
+
+    /// The levels that the processor has.
+    pub(in crate::ops) fn present() -> Vec<Level> {
+        #[cfg(target_arch = "x86_64")]
+        let all = [Level::Portable, Level::Avx2, Level::Avx512];
+        #[cfg(not(target_arch = "x86_64"))]
+        let all = [Level::Portable];
+        all.into_iter().filter(|level| *level <= *super::LEVEL).collect()
+    }
+
+    /// Lets this thread run kernels at `level`, one of those present.
+    pub(in crate::ops) fn force(level: Level) {
+        assert!(present().contains(&level));
+        FORCED.set(Some(level));
+    }
 }

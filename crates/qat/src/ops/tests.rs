@@ -138,6 +138,13 @@ fn convolutions_of_the_networks_are_near_burns() {
         [5, 64, 64, 14, 3, 2, 1, 64],
         [5, 64, 96, 8, 1, 1, 0, 1],
         [5, 20, 30, 7, 1, 1, 0, 1],
+        [1, 64, 64, 7, 3, 1, 1, 64],
+        [3, 128, 128, 2, 3, 2, 1, 128],
+        [2, 8, 8, 16, 3, 1, 1, 8],
+        [4, 128, 256, 1, 1, 1, 0, 1],
+        [1, 32, 64, 4, 1, 1, 0, 1],
+        [1, 16, 32, 32, 1, 2, 0, 1],
+        [2, 64, 64, 5, 3, 2, 1, 1],
     ] {
         Problem::of(problem).check(SEED);
     }
@@ -429,6 +436,7 @@ fn results_do_not_depend_on_threads() {
         pool.install(|| {
             let mut found = Problem::of([9, 16, 24, 11, 3, 1, 1, 1]).run(conv2d, SEED);
             found.extend(Problem::of([7, 12, 12, 16, 3, 2, 1, 12]).run(conv2d, SEED));
+            found.extend(Problem::of([1, 64, 64, 8, 3, 1, 1, 1]).run(conv2d, SEED));
             found.extend(normalized(
                 true,
                 [37, 5, 7, 9],

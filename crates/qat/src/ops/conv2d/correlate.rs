@@ -21,8 +21,8 @@ pub(super) struct PackedRows {
 }
 
 impl PackedRows {
-    /// Packs `rows` channels of `taps` numbers each; `get(row, tap)` are the numbers.
-    pub fn new(rows: usize, taps: usize, get: impl Fn(usize, usize) -> f32) -> Self {
+    /// Packs `rows` channels; that of tap `i` and of row `r` is `weight[r · row + taps[i]]`.
+    pub fn new(weight: &[f32], rows: usize, row: usize, taps: &[usize]) -> Self {
         struct Channels;
         impl Kernel for Channels {
             type Output = usize;
@@ -33,13 +33,13 @@ impl PackedRows {
         }
         let most = dispatch(Channels);
         let block = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
-        let mut data = Vec::with_capacity(rows * taps);
+        let mut data = Vec::with_capacity(rows * taps.len());
         for first in (0..rows).step_by(block) {
-            for tap in 0..taps {
-                data.extend((first..rows.min(first + block)).map(|row| get(row, tap)));
+            for tap in taps {
+                data.extend((first..rows.min(first + block)).map(|r| weight[r * row + tap]));
             }
         }
-        Self { data, rows, block, taps }
+        Self { data, rows, block, taps: taps.len() }
     }
 }
 

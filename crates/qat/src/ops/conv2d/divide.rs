@@ -10,7 +10,7 @@ use rayon::prelude::*;
 const TASKS: usize = 16;
 
 /// Multiplications and additions, in pairs, that a task is worth.
-const WORTH: usize = 1 << 18;
+const WORTH: usize = 1 << 19;
 
 /// Tasks that `work` pairs of multiplications and additions are divided into.
 pub(super) fn tasks(work: usize) -> usize {
@@ -37,25 +37,40 @@ impl Division {
         Self { batch, rows, part, band: rows.div_ceil(bands).max(1) }
     }
 
-    fn bands(&self) -> usize {
+    fn band_count(&self) -> usize {
         self.rows.div_ceil(self.band)
     }
 
     /// Tasks.
     pub fn count(&self) -> usize {
-        self.batch.div_ceil(self.part) * self.bands()
+        self.batch.div_ceil(self.part) * self.band_count()
     }
 
     /// Images and rows of a task.
     pub fn task(&self, index: usize) -> [Range<usize>; 2] {
-        let (part, band) = (index / self.bands() * self.part, index % self.bands() * self.band);
+        let (part, band) = (index / self.band_count() * self.part, self.band(index) * self.band);
         [part..self.batch.min(part + self.part), band..self.rows.min(band + self.band)]
     }
 
+    /// The band of a task.
+    pub fn band(&self, index: usize) -> usize {
+        index % self.band_count()
+    }
+
     /// Rows of every band.
-    pub fn heights(&self) -> impl Iterator<Item = usize> {
+    pub fn bands(&self) -> impl Iterator<Item = Range<usize>> {
         let division = *self;
-        (0..self.bands()).map(move |band| division.band.min(division.rows - band * division.band))
+        (0..self.rows).step_by(self.band).map(move |first| first..division.rows.min(first + division.band))
+    }
+
+    /// Images of a part, but for the last.
+    pub fn images(&self) -> usize {
+        self.part
+    }
+
+    /// Rows of a band, but for the last.
+    pub fn height(&self) -> usize {
+        self.band
     }
 }
 

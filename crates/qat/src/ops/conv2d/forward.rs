@@ -1,6 +1,7 @@
 //! The convolution itself.
 
-use super::correlation::{Correlations, Phase};
+use super::by_channels::{self, ByChannels, Reach};
+use super::by_positions::{self, ByPositions};
 use super::depthwise;
 use super::planes::{Planes, Tap};
 use super::shape::Conv2dShape;
@@ -13,51 +14,60 @@ pub(in crate::ops) fn conv2d(shape: &Conv2dShape, x: &[f32], weight: &[f32], bia
     if depthwise::is_depthwise(shape) {
         return depthwise::forward(shape, x, weight, bias);
     }
-    let columns = shape.group_inputs() * shape.taps();
-    let outputs = shape.group_outputs();
-    let weight = |_: usize, group: usize, row: usize, term: usize| weight[(group * outputs + row) * columns + term];
-    let taps = taps(shape, shape.stride);
-    let by_positions =
-        correlations(shape, x, bias, Planes::new(shape.input, shape.stride, shape.padding, shape.output, &taps), &taps);
-    let (planes, taps) = rows_in_order(shape);
-    let by_channels = Correlations { step: shape.stride, ..correlations(shape, x, bias, planes, &taps) };
-    if by_channels.cost_by_channels() < by_positions.cost_by_positions() {
-        by_channels.by_channels(weight)
-    } else {
-        by_positions.by_positions(weight)
+    let (by_channels, by_positions) = (by_channels(shape, x, bias), by_positions(shape, x, bias));
+    if by_channels.cost() < by_positions.cost() { by_channels.run(weight) } else { by_positions.run(weight) }
+}
+
+fn by_channels<'a>(shape: &Conv2dShape, x: &'a [f32], bias: &'a [f32]) -> ByChannels<'a> {
+    ByChannels {
+        batch: shape.batch,
+        groups: shape.groups,
+        source: x,
+        inputs: shape.group_inputs(),
+        map: shape.input,
+        step: shape.stride,
+        outputs: shape.group_outputs(),
+        results: shape.output,
+        stride: [1, 1],
+        phases: vec![by_channels::Phase { at: [0, 0], grid: shape.output, taps: [0, 1].map(|axis| reach(shape, axis)) }],
+        kernel_width: shape.kernel[1],
+        kernel_taps: shape.taps(),
+        weights: (0, 1),
+        bias,
     }
 }
 
-fn correlations<'a>(shape: &Conv2dShape, x: &'a [f32], bias: &'a [f32], planes: Planes, taps: &[Tap]) -> Correlations<'a> {
-    let offsets = offsets(&planes, taps, shape.group_inputs());
-    Correlations {
+fn by_positions<'a>(shape: &Conv2dShape, x: &'a [f32], bias: &'a [f32]) -> ByPositions<'a> {
+    let taps = taps(shape);
+    let planes = Planes::new(shape.input, shape.stride, shape.padding, shape.output, &taps);
+    let offsets = offsets(&planes, &taps, shape.group_inputs());
+    ByPositions {
         batch: shape.batch,
         groups: shape.groups,
         source: x,
         inputs: shape.group_inputs(),
         input_area: shape.input_area(),
         planes,
-        step: [1, 1],
         outputs: shape.group_outputs(),
         results: shape.output,
         stride: [1, 1],
-        phases: vec![Phase { at: [0, 0], grid: shape.output, offsets }],
+        phases: vec![by_positions::Phase { at: [0, 0], grid: shape.output, weights: (0..offsets.len()).collect(), offsets }],
+        weight_row: shape.group_inputs() * shape.taps(),
         bias,
     }
 }
 
-/// The taps in the order of the weight, in planes of this stride.
-pub(super) fn taps(shape: &Conv2dShape, stride: [usize; 2]) -> Vec<Tap> {
-    let [k_h, k_w] = shape.kernel;
-    let position = |ky: usize, kx: usize| [ky * shape.dilation[0], kx * shape.dilation[1]];
-    (0..k_h).flat_map(|ky| (0..k_w).map(move |kx| Tap::at(position(ky, kx), stride))).collect()
+/// How far from the place of an output, by the stride, the taps of an axis look.
+pub(super) fn reach(shape: &Conv2dShape, axis: usize) -> Vec<Reach> {
+    let distance = |k: usize| (k * shape.dilation[axis]) as isize - shape.padding[axis] as isize;
+    (0..shape.kernel[axis]).map(|k| (k, distance(k))).collect()
 }
 
-/// Planes in which rows and columns follow each other whatever the stride, and their taps.
-pub(super) fn rows_in_order(shape: &Conv2dShape) -> (Planes, Vec<Tap>) {
-    let extent = [0, 1].map(|axis| (shape.output[axis] - 1) * shape.stride[axis] + 1);
-    let taps = taps(shape, [1, 1]);
-    (Planes::new(shape.input, [1, 1], shape.padding, extent, &taps), taps)
+/// The taps in the order of the weight.
+pub(super) fn taps(shape: &Conv2dShape) -> Vec<Tap> {
+    let [k_h, k_w] = shape.kernel;
+    let position = |ky: usize, kx: usize| [ky * shape.dilation[0], kx * shape.dilation[1]];
+    (0..k_h).flat_map(|ky| (0..k_w).map(move |kx| Tap::at(position(ky, kx), shape.stride))).collect()
 }
 
 /// Offsets of all taps of `channels` channels.

@@ -79,24 +79,23 @@ impl Planes {
             && self.phase == self.source[0] * self.pitch
     }
 
+    /// Rows of a phase.
+    pub fn rows(&self) -> usize {
+        self.phase / self.pitch
+    }
+
     /// Cycles that a channel takes to be laid out, about.
     pub fn filling(&self) -> usize {
         let [rows, columns] = self.source;
         if self.stride[1] == 1 { rows * (6 + columns / 16) } else { rows * (6 + columns) }
     }
 
-    /// Writes zeros wherever [`Self::fill`] writes nothing.
-    pub fn clear(&self, planes: &mut [f32]) {
-        for (index, phase) in self.phases.iter().enumerate() {
-            let plane = &mut planes[index * self.phase..][..self.phase];
-            let [top, bottom] = content(self.source[0], self.stride[0], self.padding[0], phase[0]);
-            let [left, right] = content(self.source[1], self.stride[1], self.padding[1], phase[1]);
-            let mut from = 0;
-            for y in top..bottom {
-                plane[from..y * self.pitch + left].fill(0.0);
-                from = y * self.pitch + right;
-            }
-            plane[from..].fill(0.0);
+    /// Writes zeros to some rows of a channel.
+    pub fn clear(&self, planes: &mut [f32], rows: &Range<usize>) {
+        for plane in planes[..self.channel()].chunks_mut(self.phase) {
+            // What the last row has on its right belongs to it.
+            let end = if rows.end * self.pitch + self.pitch > self.phase { self.phase } else { rows.end * self.pitch };
+            plane[(rows.start * self.pitch).min(end)..end].fill(0.0);
         }
     }
 

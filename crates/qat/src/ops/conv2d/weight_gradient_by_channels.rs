@@ -1,21 +1,18 @@
 //! The gradient of a convolution's weight with vectors over output channels.
 //!
-//! The output's gradient lies as panels whose terms are the positions of some images; a row of sums is a tap. Images are divided into
-//! spans, and taps into parts, neither of which depends on threads; the sums of spans are added in order.
-
-#![allow(unsafe_code, reason = "blocks are moved through pointers, at places that were checked")]
+//! The output's gradient lies as panels whose terms are the positions of some images; a row of sums is an input channel, one tap after the
+//! other, with those positions alone whose tap meets no padding. Images are divided into spans, and channels into parts, neither of which depends on threads; the sums of spans are added in order.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::divide::tasks;
-use super::forward::{offsets, rows_in_order};
-use super::interleave::interleave;
-use super::panels::{Panels, Parted, Rows, Widths};
+use super::forward::reach;
+use super::panels::{Interleaved, Panels, Parted, Row, Term, Widths};
 use super::shape::Conv2dShape;
 use crate::ops::scratch::with_numbers;
-use crate::ops::simd::{Kernel, Simd, dispatch};
+use crate::ops::simd::dispatch;
 
 /// Spans of images at most.
 const SPANS: usize = 8;
@@ -29,75 +26,64 @@ const PIECE: usize = 1 << 13;
 /// Cycles for an image and a group, about.
 pub(super) fn cost(shape: &Conv2dShape) -> usize {
     let widths = Widths::new(shape.group_outputs());
-    let (planes, _) = rows_in_order(shape);
-    let (area, taps) = (shape.output_area(), shape.group_inputs() * shape.taps());
-    let filling = if planes.is_source() { 0 } else { shape.group_inputs() * planes.filling() };
-    filling + widths.vectors() * area * (taps.next_multiple_of(8) * 17 / 16 + 8)
+    let terms: [usize; 2] = [0, 1].map(|axis| reached(shape, axis).iter().map(Range::len).sum());
+    let part = if shape.group_outputs().is_multiple_of(4) { 8 } else { 2 * widths.lanes };
+    terms[0] * terms[1] * widths.cycles(shape.group_inputs()) * 17 / 16 + widths.vectors() * shape.output_area() * part
+}
+
+/// For each tap of an axis, the outputs that it takes part in.
+fn reached(shape: &Conv2dShape, axis: usize) -> Vec<Range<usize>> {
+    let (stride, size) = (shape.stride[axis] as isize, shape.input[axis] as isize);
+    let outputs = |(_, distance): (usize, isize)| {
+        // 0 ≤ output · stride + distance < size.
+        let first = ((-distance).max(0) as usize).div_ceil(stride as usize);
+        let end = ((size - distance).max(0) as usize).div_ceil(stride as usize).min(shape.output[axis]);
+        first.min(end)..end
+    };
+    reach(shape, axis).into_iter().map(outputs).collect()
 }
 
 /// As [`super::conv2d_weight_gradient`], of maps that are not empty.
 pub(super) fn weight_gradient(shape: &Conv2dShape, x: &[f32], dy: &[f32]) -> Vec<f32> {
-    let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
+    let (inputs, outputs, taps) = (shape.group_inputs(), shape.group_outputs(), shape.taps());
     let (area, input_area) = (shape.output_area(), shape.input_area());
-    let (planes, taps) = rows_in_order(shape);
-    let (widths, is_source) = (Widths::new(outputs), planes.is_source());
-    let columns = inputs * taps.len();
+    let widths = Widths::new(outputs);
+    let columns = inputs * taps;
 
     let wanted = tasks(shape.batch * shape.groups * area * columns * outputs);
     let span = shape.batch.div_ceil(wanted.min(SPANS));
     let spans = shape.batch.div_ceil(span);
-    let part = inputs.div_ceil(wanted.div_ceil(spans * shape.groups));
+    let part = inputs.div_ceil(wanted.div_ceil(spans * shape.groups)).next_multiple_of(8).min(inputs);
     let parts = inputs.div_ceil(part);
     let together = POSITIONS.div_ceil(area).min(span);
-    // From one image to the next in what is read.
-    let image_len = |channels: usize| if is_source { shape.c_in * input_area } else { channels * planes.channel() };
+    let terms = terms(shape, together);
 
     let sums_of = |images: Range<usize>, group: usize, channels: Range<usize>| {
-        let image_len = image_len(channels.len());
-        let rows =
-            Rows::new(offsets(&planes, &taps, channels.len()).into_iter().enumerate().map(|(row, at)| (at, row * widths.row())));
-        let mut sums = vec![0.0; channels.len() * taps.len() * widths.row()];
+        let mut sums = vec![0.0; channels.len() * taps * widths.row()];
         let zeros = vec![0.0; widths.row()];
-        let mut places = Vec::new();
-        let gradients = together * area * widths.row();
-        with_numbers(gradients + if is_source { 0 } else { together * image_len }, |memory| {
-            let (panels, laid_out) = memory.split_at_mut(gradients);
-            for plane in laid_out.chunks_exact_mut(planes.channel()) {
-                planes.clear(plane);
-            }
+        let rows_of = |tap: usize| -> Vec<Row> {
+            let row = |c: usize| Row { base: c * input_area, sums: (c * taps + tap) * widths.row() };
+            (0..channels.len()).map(row).collect()
+        };
+        let rows: Vec<Vec<Row>> = (0..taps).map(rows_of).collect();
+        with_numbers(together * area * widths.row(), |panels| {
             for first in images.clone().step_by(together) {
                 let count = together.min(images.end - first);
-                if places.len() != count * area {
-                    let positions = (0..shape.output[0]).flat_map(|y| (0..shape.output[1]).map(move |x| (y, x)));
-                    let place = |(y, x)| y * shape.stride[0] * planes.pitch + x * shape.stride[1];
-                    let of_image: Vec<usize> = positions.map(place).collect();
-                    places = (0..count).flat_map(|image| of_image.iter().map(move |at| image * image_len + at)).collect();
+                let (numbers, distance) = (&dy[(first * shape.c_out + group * outputs) * area..], shape.c_out * area);
+                dispatch(Interleaved { widths, numbers, distance, count, area, panels });
+                let numbers = &x[(first * shape.c_in + group * inputs + channels.start) * input_area..];
+                let begin: &[f32] = if first == images.start { &zeros } else { &[] };
+                for (rows, terms) in rows.iter().zip(&terms) {
+                    // Terms of the first images come first.
+                    let terms = &terms[..terms.len() / together * count];
+                    let (depth, panels, sums) = (count * area, &*panels, &mut sums[..]);
+                    dispatch(Panels { widths, numbers, rows, terms, depth, panels, begin, sums });
                 }
-                let dy = &dy[first * shape.c_out * area..][..count * shape.c_out * area];
-                dispatch(Gradients { widths, dy: &dy[group * outputs * area..], image: shape.c_out * area, area, count, panels });
-                let source = &x[(first * shape.c_in + group * inputs + channels.start) * input_area..];
-                if !is_source {
-                    for (image, laid_out) in laid_out.chunks_mut(image_len).enumerate().take(count) {
-                        let x = source[image * shape.c_in * input_area..].chunks(input_area);
-                        for (x, plane) in x.zip(laid_out.chunks_mut(planes.channel())) {
-                            planes.fill(x, plane, &(0..usize::MAX));
-                        }
-                    }
-                }
-                dispatch(Panels {
-                    widths,
-                    numbers: if is_source { source } else { laid_out },
-                    rows: &rows,
-                    offsets: &places,
-                    panels,
-                    begin: if first == images.start { &zeros } else { &[] },
-                    sums: &mut sums,
-                });
             }
         });
         sums
     };
-    let partial: Vec<Vec<f32>> = (0..spans * shape.groups * parts)
+    let mut partial: Vec<Vec<f32>> = (0..spans * shape.groups * parts)
         .into_par_iter()
         .map(|task| {
             let (index, group, part_index) = (task / (shape.groups * parts), task / parts % shape.groups, task % parts);
@@ -110,13 +96,13 @@ pub(super) fn weight_gradient(shape: &Conv2dShape, x: &[f32], dy: &[f32]) -> Vec
     let mut dw = vec![0.0f32; shape.weight_len()];
     for group in 0..shape.groups {
         for part_index in 0..parts {
-            let of_span = |span: usize| &partial[(span * shape.groups + group) * parts + part_index];
-            let rows = of_span(0).len() / widths.row();
-            let to = &mut dw[group * outputs * columns + part_index * part * taps.len()..];
-            let mut total = of_span(0).clone();
+            let of_span = |span: usize| (span * shape.groups + group) * parts + part_index;
+            let mut total = std::mem::take(&mut partial[of_span(0)]);
+            let rows = total.len() / widths.row();
+            let to = &mut dw[group * outputs * columns + part_index * part * taps..];
             total.par_chunks_mut(PIECE).enumerate().for_each(|(piece, total)| {
                 for index in 1..spans {
-                    let sums = &of_span(index)[piece * PIECE..][..total.len()];
+                    let sums = &partial[of_span(index)][piece * PIECE..][..total.len()];
                     total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
                 }
             });
@@ -127,38 +113,22 @@ pub(super) fn weight_gradient(shape: &Conv2dShape, x: &[f32], dy: &[f32]) -> Vec
     dw
 }
 
-/// The gradient of the output of some images, as panels.
-struct Gradients<'a> {
-    widths: Widths,
-    /// From the first channel of the group on.
-    dy: &'a [f32],
-    /// Distance of images.
-    image: usize,
-    area: usize,
-    count: usize,
-    panels: &'a mut [f32],
-}
-
-impl Kernel for Gradients<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let Self { widths, dy, image, area, count, panels } = self;
-        let depth = count * area;
-        assert!(dy.len() >= (count - 1) * image + widths.columns * area && panels.len() >= depth * widths.row());
-        for index in 0..count {
-            for vector in 0..widths.vectors() {
-                let first = vector * S::LANES;
-                let planes = S::LANES.min(widths.columns - first);
-                let step = widths.width(vector) * S::LANES;
-                let to = &mut panels[widths.place(depth, index * area, vector)..];
-                // SAFETY: the instructions are there, as the caller promises; lengths were checked.
-                unsafe {
-                    let from = dy.as_ptr().add(index * image + first * area);
-                    interleave::<S>(from, area, planes, area, to.as_mut_ptr(), step);
+/// For each tap the outputs that it takes part in, of some images one after the other.
+fn terms(shape: &Conv2dShape, images: usize) -> Vec<Vec<Term>> {
+    let (reach, reached) = ([0, 1].map(|axis| reach(shape, axis)), [0, 1].map(|axis| reached(shape, axis)));
+    let [width, area] = [shape.input[1], shape.output_area()];
+    let of_tap = |ky: usize, kx: usize| {
+        let distance = reach[0][ky].1 * width as isize + reach[1][kx].1;
+        let mut terms = Vec::with_capacity(images * reached[0][ky].len() * reached[1][kx].len());
+        for image in 0..images {
+            for y in reached[0][ky].clone() {
+                for x in reached[1][kx].clone() {
+                    let place = image * shape.c_in * shape.input_area() + y * shape.stride[0] * width + x * shape.stride[1];
+                    terms.push(Term { offset: place as isize + distance, l: image * area + y * shape.output[1] + x });
                 }
             }
         }
-    }
+        terms
+    };
+    (0..shape.taps()).map(|tap| of_tap(tap / shape.kernel[1], tap % shape.kernel[1])).collect()
 }
