@@ -37,8 +37,9 @@ const ATTEMPTS: usize = 4;
 /// Rate of the step, so high that it is not lost in the rounding of what it is added to.
 const RATE: f64 = 100.0;
 
-/// Largest norm of the difference of two steps of a tensor, as a share of the step's own.
-const TOLERANCE: f64 = 1e-2;
+/// Largest norm of the difference of two steps of a tensor, as a share of the step's own: sums in another order may bring a number to the
+/// other side of a relu.
+const TOLERANCE: f64 = 3e-2;
 
 /// As much again, as a share of the longest step of a tensor that learns, or of one that does not: a sum that cancels, as the gradient of
 /// a bias before a batch norm, is all rounding.
@@ -199,9 +200,9 @@ mod tests {
 
     #[test]
     fn the_zoo_trains_by_its_layers() {
-        for zoo in ZooModel::ALL {
-            let difference = difference_of(&zoo.init(&Device::flex(), 1), zoo.input_shape(), true);
-            assert!(difference.is_none(), "{zoo}: {}", difference.unwrap());
+        for (zoo, seed) in ZooModel::ALL.into_iter().flat_map(|zoo| [1, 2, 3].map(|seed| (zoo, seed))) {
+            let difference = difference_of(&zoo.init(&Device::flex(), seed), zoo.input_shape(), true);
+            assert!(difference.is_none(), "{zoo} from seed {seed}: {}", difference.unwrap());
         }
     }
 
