@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
+use super::parts::for_parts;
 use super::scratch::with_zeros;
 use super::simd::{Kernel, Simd, dispatch};
 
@@ -75,7 +76,7 @@ pub(super) fn max_pool(x: &[f32], shape: PoolShape) -> Vec<f32> {
     assert_eq!(x.len(), shape.planes * area, "the input's length");
     let mut y: Vec<f32> = Vec::with_capacity(shape.planes * windows);
     let parts = y.spare_capacity_mut()[..shape.planes * windows].par_chunks_mut(shape.part() * windows);
-    parts.zip(x.par_chunks(shape.part() * area)).for_each(|(y, x)| {
+    for_parts(parts.zip(x.par_chunks(shape.part() * area)), |(y, x)| {
         with_zeros((shape.phases() + 1) * shape.room(), |scratch| dispatch(Forward { x, y, scratch, shape }));
     });
     // SAFETY: every window of every plane has been written.
@@ -91,7 +92,7 @@ pub(super) fn max_pool_gradient(x: &[f32], dy: &[f32], shape: PoolShape) -> Vec<
     let mut dx: Vec<f32> = Vec::with_capacity(x.len());
     let inputs = x.par_chunks(shape.part() * area).zip(dy.par_chunks(shape.part() * windows));
     let parts = dx.spare_capacity_mut()[..x.len()].par_chunks_mut(shape.part() * area).zip(inputs);
-    parts.for_each(|(dx, (x, dy))| {
+    for_parts(parts, |(dx, (x, dy))| {
         with_zeros((2 * shape.phases() + 2) * shape.room(), |scratch| dispatch(Backward { x, dy, dx, scratch, shape }));
     });
     // SAFETY: every number of every plane has been written.
