@@ -15,6 +15,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
+use super::parts::{for_parts, map_parts};
 use super::simd::{Kernel, Simd, dispatch};
 use crate::clamp::Clamp;
 
@@ -38,6 +39,9 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
+    /// Codes without bounds.
+    pub const UNBOUNDED: Self = Self { low: f32::NEG_INFINITY, high: f32::INFINITY, clamp: Clamp::NONE, keeps_infinity: false };
+
     /// The codes from `low` to `high`, without a clamp before.
     pub fn new(low: f32, high: f32) -> Self {
         Self { low, high, clamp: Clamp::NONE, keeps_infinity: false }
@@ -131,7 +135,7 @@ pub(crate) struct Channels {
 
 impl Channels {
     /// Numbers of a task: whole runs of a channel, or whole rows where a run is one number.
-    fn part(&self) -> usize {
+    pub(super) fn part(&self) -> usize {
         let unit = match (self.count, self.inner) {
             (1, _) => 1,
             (count, 1) => count,
@@ -141,7 +145,7 @@ impl Channels {
     }
 
     /// Numbers of a run.
-    fn run(&self) -> usize {
+    pub(super) fn run(&self) -> usize {
         if self.count == 1 { usize::MAX } else { self.inner.max(1) }
     }
 }
@@ -153,7 +157,7 @@ pub(super) fn fake_quantize(x: &[f32], scale: &[f32], zero: &[f32], channels: Ch
     let mut y: Vec<f32> = Vec::with_capacity(x.len());
     let part = channels.part();
     let parts = y.spare_capacity_mut()[..x.len()].par_chunks_mut(part).zip(x.par_chunks(part)).enumerate();
-    parts.for_each(|(index, (y, x))| {
+    for_parts(parts, |(index, (y, x))| {
         if channels.count > 1 && channels.inner == 1 {
             for (y, x) in y.chunks_mut(channels.count).zip(x.chunks(channels.count)) {
                 dispatch(ForwardRow { x, y, quantizers: &quantizers });
@@ -199,27 +203,24 @@ pub(super) fn fake_quantize_gradients(
     let mut dx: Vec<f32> = Vec::with_capacity(x.len());
     let part = channels.part();
     // The sums of each task, for channels from its first one on.
-    let sums: Vec<Vec<[f32; 2]>> = dx.spare_capacity_mut()[..x.len()]
-        .par_chunks_mut(part)
-        .zip(x.par_chunks(part).zip(dy.par_chunks(part)))
-        .enumerate()
-        .map(|(index, (dx, (x, dy)))| {
-            if channels.count > 1 && channels.inner == 1 {
-                let mut sums = vec![[0.0f32; 2]; channels.count];
-                let rows = x.chunks(channels.count).zip(dy.chunks(channels.count));
-                for (dx, (x, dy)) in dx.chunks_mut(channels.count).zip(rows) {
-                    dispatch(BackwardRow { x, dy, dx, quantizers: &quantizers, sums: &mut sums });
-                }
-                return sums;
+    let parts = x.par_chunks(part).zip(dy.par_chunks(part));
+    let parts = dx.spare_capacity_mut()[..x.len()].par_chunks_mut(part).zip(parts).enumerate();
+    let sums: Vec<Vec<[f32; 2]>> = map_parts(parts, |(index, (dx, (x, dy)))| {
+        if channels.count > 1 && channels.inner == 1 {
+            let mut sums = vec![[0.0f32; 2]; channels.count];
+            let rows = x.chunks(channels.count).zip(dy.chunks(channels.count));
+            for (dx, (x, dy)) in dx.chunks_mut(channels.count).zip(rows) {
+                dispatch(BackwardRow { x, dy, dx, quantizers: &quantizers, sums: &mut sums });
             }
-            let first = index * part / channels.run();
-            let runs = x.chunks(channels.run()).zip(dy.chunks(channels.run()));
-            let runs = dx.chunks_mut(channels.run()).zip(runs).enumerate();
-            let backward =
-                |(run, (dx, (x, dy)))| dispatch(Backward { x, dy, dx, quantizer: quantizers[(first + run) % channels.count] });
-            runs.map(backward).collect()
-        })
-        .collect();
+            return sums;
+        }
+        let first = index * part / channels.run();
+        let runs = x.chunks(channels.run()).zip(dy.chunks(channels.run()));
+        let runs = dx.chunks_mut(channels.run()).zip(runs).enumerate();
+        let backward =
+            |(run, (dx, (x, dy)))| dispatch(Backward { x, dy, dx, quantizer: quantizers[(first + run) % channels.count] });
+        runs.map(backward).collect()
+    });
     let mut totals = vec![[0.0f64; 2]; channels.count];
     for (index, sums) in sums.iter().enumerate() {
         let first = if channels.inner == 1 { 0 } else { index * part / channels.run() };
