@@ -32,6 +32,10 @@
 //! assert_eq!(logits.dims(), [2, 3]);
 //! # Ok::<(), qat::GraphError>(())
 //! ```
+//!
+//! A step of training takes and gives back memory for all its activations. Allocators that return it to the system after each step have
+//! every page cleared anew; a program that trains on a CPU gains by one that keeps it, such as `mimalloc`, as its `#[global_allocator]`.
+//! That is the program's choice, and this crate makes none.
 
 pub mod analysis;
 mod clamp;
@@ -56,6 +60,8 @@ pub use format::{CodeRange, Granularity, IntegerFormat};
 pub use graph::GraphError;
 pub use model::{Activation, QatLayer, QatModel, Step, Topology};
 pub use observer::{Observer, ObserverError, ObserverKind};
+#[doc(hidden)]
+pub use ops::kernels;
 pub use ops::with_reference_operations;
 pub use qparams::{MIN_SCALE, QParams, quantize};
 pub use scheme::{Preset, Scheme};

@@ -8,6 +8,7 @@
 mod backend;
 mod conv2d;
 mod grid;
+pub mod kernels;
 mod max_pool;
 mod norm;
 mod reference;
