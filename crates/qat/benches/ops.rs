@@ -1,12 +1,12 @@
 //! Times operations of training on the CPU: fake quantization beside copies of memory, convolutions beside products of matrices.
 //!
 //! ```text
-//! cargo bench --workspace --bench ops              every operation, by divan; a part of a name chooses, `--help` lists options
-//! cargo bench --workspace --bench ops -- --table   both comparisons as tables, whose sides take turns
+//! cargo bench --workspace --bench ops
 //! ```
 //!
-//! divan measures one operation after another. A ratio needs both sides under the same conditions, therefore the tables measure each
-//! operation once a round, and are medians over the rounds of the round's ratio.
+//! A ratio needs both sides under the same conditions. Operations therefore take turns, each once a round, the fastest of its runs in a
+//! fixed time; a rate is the median over the rounds, a ratio the median of each round's ratio. That, and that they would have Burn built
+//! twice, with features of its dependencies for benchmarks alone, is why no framework for benchmarks is used.
 //!
 //! How bytes are counted: a copy and a fake quantization read 4 and write 4 for each number; the gradients read 8, of input and of output,
 //! and write 4. What a store reads of its line before it is not counted, for either. Copies go to memory that was written before, once by one
@@ -25,12 +25,11 @@ use std::time::Instant;
 use burn::module::Param;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Distribution, Tensor};
-use divan::Bencher;
-use divan::counter::{BytesCount, ItemsCount};
 use gemm::{Parallelism, gemm};
 use qat::nn::{QuantConv2d, QuantConv2dConfig};
 use qat::{
-    Clamp, FakeQuantize, Granularity, IntegerFormat, Mode, ObserverKind, QuantTensor, RangeLearner, RangeSign, WeightScale, kernels,
+    Clamp, FakeQuantize, Granularity, IntegerFormat, Mode, ObserverKind, QuantTensor, RangeLearner, RangeSign, WeightScale,
+    kernels,
 };
 use rayon::prelude::*;
 
@@ -208,11 +207,11 @@ fn products(shape: &Shape) -> [Operation; 3] {
         let x = x.require_grad();
         move || drop(black_box(layer.forward(QuantTensor::float(x.clone())).tensor.backward()))
     };
-    let (name, work) = (shape.name(), shape.work());
+    let work = shape.work();
     [
-        Operation::new(format!("product, {name}"), work, product),
-        Operation::new(format!("forward, {name}"), work, forward),
-        Operation::new(format!("forward and backward, {name}"), 3.0 * work, backward),
+        Operation::new("product of matrices", work, product),
+        Operation::new("forward", work, forward),
+        Operation::new("forward and backward", 3.0 * work, backward),
     ]
 }
 
@@ -237,7 +236,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 /// For each operation its rates, one a round.
 fn rates(operations: &mut [Operation]) -> Vec<Vec<f64>> {
-    let rounds: Vec<Vec<f64>> = (0..ROUNDS).map(|_| operations.iter_mut().map(|o| o.work / o.seconds() / 1e9).collect()).collect();
+    let rounds: Vec<Vec<f64>> =
+        (0..ROUNDS).map(|_| operations.iter_mut().map(|o| o.work / o.seconds() / 1e9).collect()).collect();
     (0..operations.len()).map(|index| rounds.iter().map(|round| round[index]).collect()).collect()
 }
 
@@ -270,55 +270,7 @@ fn product_table() {
     }
 }
 
-/// Fake quantizations and copies, by number in [`memory`].
-#[divan::bench(args = TENSORS.iter().flat_map(|(_, count)| (0..11).map(move |index| Chosen::memory(*count, index))))]
-fn memory_operations(bencher: Bencher, chosen: &Chosen) {
-    let Chosen { name: _, size, index } = *chosen;
-    let mut operation = memory(size).swap_remove(index);
-    let bytes = BytesCount::new(operation.work as u64);
-    bencher.counter(bytes).bench_local(|| (operation.run)());
-}
-
-/// Convolutions and products of matrices; an item is an arithmetic operation.
-#[divan::bench(args = (0..SHAPES.len()).flat_map(|shape| (0..3).map(move |index| Chosen::product(shape, index))))]
-fn product_operations(bencher: Bencher, chosen: &Chosen) {
-    let [product, forward, both] = products(&SHAPES[chosen.size]);
-    let mut operation = [product, forward, both].into_iter().nth(chosen.index).expect("three operations");
-    let items = ItemsCount::new(operation.work as u64);
-    bencher.counter(items).bench_local(|| (operation.run)());
-}
-
-/// Which operation divan measures.
-struct Chosen {
-    name: String,
-    size: usize,
-    index: usize,
-}
-
-impl Chosen {
-    fn memory(count: usize, index: usize) -> Self {
-        // Names do not depend on the length, so those of a short tensor do.
-        let name = memory(512)[index].name.clone();
-        let size = TENSORS.iter().find(|(_, of)| *of == count).map_or("", |(size, _)| *size);
-        Self { name: format!("{size}: {name}"), size: count, index }
-    }
-
-    fn product(shape: usize, index: usize) -> Self {
-        let what = ["product", "forward", "forward and backward"][index];
-        Self { name: format!("{what}, {}", SHAPES[shape].name()), size: shape, index }
-    }
-}
-
-impl std::fmt::Display for Chosen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.name)
-    }
-}
-
 fn main() {
-    if !std::env::args().any(|argument| argument == "--table") {
-        return divan::main();
-    }
     memory_table();
     println!();
     product_table();

@@ -294,7 +294,9 @@ fn grow(nets: &[&str]) {
     }
     let times = Times::of(cases);
 
-    println!("Microseconds of a quantized step for each image, two threads, by batch; then, of the same batches, one thread over two, and");
+    println!(
+        "Microseconds of a quantized step for each image, two threads, by batch; then, of the same batches, one thread over two, and"
+    );
     println!("quantized over float on two:\n");
     let batches = BATCHES.map(|batch| batch.to_string());
     let batches: Vec<&str> = batches.iter().map(String::as_str).collect();
