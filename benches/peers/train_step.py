@@ -264,7 +264,7 @@ def table(title, columns, rows):
     kept = [index for index in range(len(columns)) if any(cells[index] is not None for _, cells in rows)]
     print(f"\n{title}\n")
     print("| network |", " | ".join(columns[index] for index in kept), "|")
-    print("| --- |", " ---: |" * len(kept))
+    print("| --- |" + " ---: |" * len(kept))
     for net, cells in rows:
         print(f"| {net} |", " | ".join("–" if cells[index] is None else cells[index] for index in kept), "|")
 

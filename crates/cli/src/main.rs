@@ -12,12 +12,8 @@ mod panic;
 
 use std::process::ExitCode;
 
-/// A training step takes and gives back as much memory as its activations: an allocator that keeps it spares the system from clearing
-/// every page of every step.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    qat::keep_freed_memory();
     panic::guarded(|| {
         let result = args::parse().and_then(|args| commands::run(&args));
         match result {

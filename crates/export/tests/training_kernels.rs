@@ -7,7 +7,7 @@
 mod low_bits_net;
 
 use burn::module::Module;
-use burn::optim::{AdamConfig, GradientsParams};
+use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use low_bits_net::{Net, SHAPE, images};
 use qat::nn::NormStatistics;
@@ -18,8 +18,17 @@ use qat_runtime::{IntegerModel, Op};
 
 const SEED: u64 = 20_261_124;
 
-/// Largest part of the codes of weights that differ after training, and by how many codes.
-const TOLERANCE: (f64, i32) = (0.1, 4);
+/// What two trainings of 200 steps may differ by.
+struct Tolerance {
+    /// The largest part of the codes of weights that differ.
+    weights: f64,
+    /// The largest difference of two codes of weights.
+    largest: i32,
+    /// The mean difference of outputs, in codes of the output.
+    output: f64,
+}
+
+const TOLERANCE: Tolerance = Tolerance { weights: 0.5, largest: 8, output: 2.0 };
 
 /// The network, calibrated, and trained towards what it computes in float; batch norms are frozen for the last steps.
 fn trained(config: &QConfig, statistics: NormStatistics, steps: usize) -> QatModel {
@@ -31,23 +40,23 @@ fn trained(config: &QConfig, statistics: NormStatistics, steps: usize) -> QatMod
     let mut model = model.calibrated().expect("it has seen images").with_norm_statistics(statistics).train();
     let training = device.autodiff();
     let (batch, target) = (batch.to_device(&training), target.to_device(&training));
-    let mut optimizer = AdamConfig::new().init();
+    let mut optimizer = SgdConfig::new().init();
     for step in 0..steps {
         if step == steps * 3 / 4 {
             model = model.with_norm_frozen(true);
         }
         let difference = model.forward::<4, 2>(batch.clone()) - target.clone();
         let gradients = GradientsParams::from_grads((difference.clone() * difference).mean().backward(), &model);
-        model = optimizer.step(0.001, model, gradients);
+        model = optimizer.step(0.05, model, gradients);
     }
     model.valid()
 }
 
 /// Codes of all weights.
-fn weights(model: &IntegerModel) -> Vec<i32> {
+fn weights(model: &IntegerModel) -> Vec<i8> {
     let codes = model.nodes.iter().flat_map(|node| match &node.op {
-        Op::Conv2d(op) => op.weights.codes.iter().map(|code| i32::from(*code)).collect(),
-        Op::Linear(op) => op.weights.codes.iter().map(|code| i32::from(*code)).collect(),
+        Op::Conv2d(op) => op.weights.codes.unpack(),
+        Op::Linear(op) => op.weights.codes.unpack(),
         _ => Vec::new(),
     });
     codes.collect()
@@ -78,23 +87,22 @@ fn integers_of_two_trainings_are_near() {
                     .map(|model| convert(&model, Target::Onnx).expect("it is supported"));
             let (left, right) = (weights(&fused), weights(&composed));
             assert_eq!(left.len(), right.len());
-            let differences: Vec<i32> = left.iter().zip(&right).map(|(a, b)| (a - b).abs()).filter(|d| *d > 0).collect();
+            let differences: Vec<i32> =
+                left.iter().zip(&right).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).filter(|d| *d > 0).collect();
             let largest = differences.iter().copied().max().unwrap_or(0);
             let samples: Vec<f32> = images(SEED + 2, &Device::flex()).into_data().iter().collect();
-            let codes = |model: &IntegerModel| integer_codes(model, &model.quantize_input(&samples)).expect("it runs");
-            let (outputs, others) = (codes(&fused), codes(&composed));
-            let outputs_differ = outputs.iter().zip(&others).filter(|(a, b)| a != b).count();
+            let codes = |model: &IntegerModel| integer_codes(model, &model.quantize_input(&samples)).expect("it runs").to_i32s();
+            let outputs: Vec<i32> = codes(&fused).iter().zip(codes(&composed)).map(|(a, b)| (a - b).abs()).collect();
+            let output = f64::from(outputs.iter().sum::<i32>()) / outputs.len() as f64;
             println!(
-                "{name}, {statistics:?}: {} of {} weights differ, by {largest} at most; {outputs_differ} of {} outputs",
+                "{name}, {statistics:?}: {} of {} weights differ, by {largest} at most; outputs by {output:.3} codes in the mean",
                 differences.len(),
                 left.len(),
-                outputs.len()
             );
-            assert!(
-                differences.len() as f64 <= TOLERANCE.0 * left.len() as f64,
-                "{name}, {statistics:?}: too many weights differ"
-            );
-            assert!(largest <= TOLERANCE.1, "{name}, {statistics:?}: a weight differs by {largest}");
+            let part = differences.len() as f64 / left.len() as f64;
+            assert!(part <= TOLERANCE.weights, "{name}, {statistics:?}: {part} of the weights differ");
+            assert!(largest <= TOLERANCE.largest, "{name}, {statistics:?}: a weight differs by {largest}");
+            assert!(output <= TOLERANCE.output, "{name}, {statistics:?}: outputs differ by {output} codes");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Times operations of training on the CPU: fake quantization beside copies of memory, convolutions beside products of matrices.
 //!
 //! ```text
-//! cargo bench --workspace --bench ops
+//! cargo bench --workspace --bench ops [-- memory | products]
 //! ```
 //!
 //! A ratio needs both sides under the same conditions. Operations therefore take turns, each once a round, the fastest of its runs in a
@@ -33,11 +33,8 @@ use qat::{
 };
 use rayon::prelude::*;
 
-// What the command `qat` has, too: with the system's allocator large results mostly wait for fresh pages.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const ROUNDS: usize = 7;
+const TABLES: [&str; 2] = ["memory", "products"];
 
 /// An operation that can be run again and again.
 struct Operation {
@@ -271,7 +268,17 @@ fn product_table() {
 }
 
 fn main() {
-    memory_table();
-    println!();
-    product_table();
+    // As the command `qat` does: otherwise large results mostly wait for fresh pages.
+    qat::keep_freed_memory();
+    let is_asked = |table: &str| {
+        let mut named = std::env::args().filter(|argument| TABLES.contains(&argument.as_str())).peekable();
+        named.peek().is_none() || named.any(|name| name == table)
+    };
+    if is_asked("memory") {
+        memory_table();
+        println!();
+    }
+    if is_asked("products") {
+        product_table();
+    }
 }

@@ -33,9 +33,7 @@
 //! # Ok::<(), qat::GraphError>(())
 //! ```
 //!
-//! A step of training takes and gives back memory for all its activations. Allocators that return it to the system after each step have
-//! every page cleared anew; a program that trains on a CPU gains by one that keeps it, such as `mimalloc`, as its `#[global_allocator]`.
-//! That is the program's choice, and this crate makes none.
+//! A program that trains on a CPU gains by a call of [`keep_freed_memory`] when it starts.
 
 pub mod analysis;
 mod clamp;
@@ -44,6 +42,7 @@ mod device;
 pub mod fake_quantize;
 mod format;
 pub mod graph;
+mod memory;
 mod model;
 pub mod nn;
 mod observer;
@@ -58,6 +57,7 @@ pub use device::{DeviceError, DeviceName, RemoteName};
 pub use fake_quantize::{FakeQuantize, Mode, RangeLearner, RangeSign, RangeSource, WeightScale};
 pub use format::{CodeRange, Granularity, IntegerFormat};
 pub use graph::GraphError;
+pub use memory::keep_freed_memory;
 pub use model::{Activation, QatLayer, QatModel, Step, Topology};
 pub use observer::{Observer, ObserverError, ObserverKind};
 #[doc(hidden)]

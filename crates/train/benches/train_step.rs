@@ -33,10 +33,6 @@ use qat::{Mode, Preset, QatModel};
 use qat_train::Classifier;
 use qat_train::zoo::ZooModel;
 
-// What `qat` has, too: with the system's allocator a step mostly waits for fresh pages.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const NETS: [&str; 5] = ["lenet", "resnet8", "resnet20", "ds-cnn", "mobilenet-v1-025"];
 const MODES: [&str; 5] = ["module", "float", "qat", "two", "frozen"];
 const ROUNDS: usize = 5;
@@ -339,6 +335,8 @@ fn grow(nets: &[&str]) {
 }
 
 fn main() {
+    // As the command `qat` does.
+    qat::keep_freed_memory();
     let arguments: Vec<String> = env::args().collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     if has("--serve") {

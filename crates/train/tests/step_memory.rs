@@ -1,4 +1,5 @@
-//! How much memory a training step takes at its peak: quantizing takes none beyond what float training takes.
+//! How much memory a training step takes at its peak: quantized it takes no more than the network as a Burn module, and no more than float
+//! training on the same kernels but for the weights on their grids, which are kept besides the weights.
 //!
 //! The allocator of this test counts the bytes that are alive. A step is forward, cross entropy, backward and Adam at batch 64 on the
 //! CPU's kernels, after two steps that leave behind what stays: moments of the optimizer and scratch memory. Its peak is that of the
@@ -127,5 +128,15 @@ fn a_quantized_step_takes_no_more_than_a_float_step() {
     for zoo in [ZooModel::LeNet, ZooModel::ResNet8, ZooModel::ResNet20, ZooModel::DsCnn, ZooModel::MobileNet] {
         let peaks = trainings.map(|training| peak(zoo, training));
         println!("| {} | {} |", zoo.name(), peaks.map(|bytes| format!("{:.1}", bytes as f64 / 1048576.0)).join(" | "));
+        let [module, float, quantized, _, frozen] = peaks;
+        let weights = size_of::<f32>() * zoo.init(&Device::flex(), 1).num_params();
+        for (name, peak) in [("quantized", quantized), ("frozen", frozen)] {
+            let name = format!("{}, {name}", zoo.name());
+            assert!(peak <= module, "{name}: expected at most the {module} bytes of the Burn module, found {peak}");
+            assert!(
+                peak <= float + weights,
+                "{name}: expected at most {float} bytes in float and {weights} of weights, found {peak}"
+            );
+        }
     }
 }
