@@ -10,6 +10,7 @@ mod codes;
 mod conv2d;
 mod finish;
 mod grid;
+pub mod kernels;
 mod largest;
 mod max_pool;
 mod norm;
