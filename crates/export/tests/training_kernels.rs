@@ -7,7 +7,7 @@
 mod low_bits_net;
 
 use burn::module::Module;
-use burn::optim::{GradientsParams, SgdConfig};
+use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use low_bits_net::{Net, SHAPE, images};
 use qat::nn::NormStatistics;
@@ -17,6 +17,9 @@ use qat_export::{Target, convert, to_safetensors};
 use qat_runtime::{IntegerModel, Op};
 
 const SEED: u64 = 20_261_124;
+
+/// That of quantized training after float training.
+const LEARNING_RATE: f64 = 1e-4;
 
 /// What two trainings of 200 steps may differ by.
 struct Tolerance {
@@ -40,14 +43,14 @@ fn trained(config: &QConfig, statistics: NormStatistics, steps: usize) -> QatMod
     let mut model = model.calibrated().expect("it has seen images").with_norm_statistics(statistics).train();
     let training = device.autodiff();
     let (batch, target) = (batch.to_device(&training), target.to_device(&training));
-    let mut optimizer = SgdConfig::new().init();
+    let mut optimizer = AdamConfig::new().init();
     for step in 0..steps {
         if step == steps * 3 / 4 {
             model = model.with_norm_frozen(true);
         }
         let difference = model.forward::<4, 2>(batch.clone()) - target.clone();
         let gradients = GradientsParams::from_grads((difference.clone() * difference).mean().backward(), &model);
-        model = optimizer.step(0.05, model, gradients);
+        model = optimizer.step(LEARNING_RATE, model, gradients);
     }
     model.valid()
 }

@@ -166,7 +166,7 @@ impl Server {
     /// Milliseconds of a step.
     fn milliseconds(&mut self, case: &Case) -> f64 {
         // Enough steps for a fastest one, and no more than a round can wait for.
-        let repeats = (1024 / case.batch).clamp(2, 30);
+        let repeats = (512 / case.batch).clamp(2, 30);
         writeln!(self.lines, "time {} {} {} {repeats}", case.net, case.mode, case.batch).expect("it reads");
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("it answers");
