@@ -6,6 +6,8 @@
 //! Results of the kernels do not depend on the number of threads, and are the same in every run on one machine.
 
 mod conv2d;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
 mod extension;
 mod grid;
 mod max_pool;

@@ -8,19 +8,19 @@ use super::{After, Grid, Norm, conv2d, fake_quantize, max_pool2d, norm, referenc
 use crate::clamp::Clamp;
 
 /// Seed of every draw of this file.
-const SEED: u64 = 20_261_124;
+pub(super) const SEED: u64 = 20_261_124;
 
 /// Numbers that follow from a seed.
-struct Draws(u64);
+pub(super) struct Draws(pub(super) u64);
 
 impl Draws {
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) % n as u64) as usize
     }
 
     /// In `[-1, 1]`.
-    fn number(&mut self) -> f32 {
+    pub(super) fn number(&mut self) -> f32 {
         self.below(1 << 20) as f32 / (1 << 19) as f32 - 1.0
     }
 
