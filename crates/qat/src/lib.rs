@@ -56,6 +56,7 @@ pub use format::{CodeRange, Granularity, IntegerFormat};
 pub use graph::GraphError;
 pub use model::{Activation, QatLayer, QatModel, Step, Topology};
 pub use observer::{Observer, ObserverError, ObserverKind};
+pub use ops::with_reference_operations;
 pub use qparams::{MIN_SCALE, QParams, quantize};
 pub use scheme::{Preset, Scheme};
 pub use tensor::QuantTensor;

@@ -1,14 +1,14 @@
 //! Operations that training on a CPU spends its time in, each as one pass forward and one pass backward.
 //!
-//! On Burn's Flex backend they are kernels of this crate, entered through Burn's backend extensions: [`conv2d`],
-//! [`max_pool2d`], [`norm`] and [`fake_quantize`]. On every other device, and for numbers other than f32, they are the compositions of Burn operations that
-//! define them, in [`reference`].
+//! On Burn's Flex and ndarray backends they are kernels of this crate, entered through Burn's backend extensions: [`conv2d`],
+//! [`max_pool2d`], [`norm`] and [`fake_quantize`]. On every other device, for numbers other than f32, and within
+//! [`with_reference_operations`], they are the compositions of Burn operations that define them, in [`reference`].
 //! Results of the kernels do not depend on the number of threads, and are the same in every run on one machine.
 
+mod backend;
 mod conv2d;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
-mod extension;
 mod grid;
 mod max_pool;
 mod norm;
@@ -16,12 +16,14 @@ mod reference;
 mod scratch;
 mod simd;
 
+use std::cell::Cell;
+
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Tensor};
 
-pub(crate) use extension::After;
-use extension::{NormOperands, NormOutput, Operand, TrainingOps};
+pub(crate) use backend::After;
+use backend::{Conv2dOps, FakeQuantizeOps, MaxPool2dOps, NormOperands, NormOps, NormOutput, Operand};
 pub(crate) use grid::{Channels, Grid};
 
 /// Convolution of `x` `[N, c_in, H, W]` by `weight` `[c_out, c_in / groups, k_h, k_w]`, plus `bias` `[c_out]`.
@@ -38,8 +40,8 @@ pub(crate) fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, o
     if !has_kernels(&x) || !has_kernels(&weight) || !fits || is_empty || !kernel_fits {
         return burn::tensor::module::conv2d(x, weight, bias, options);
     }
-    let bias = operand(bias);
-    Tensor::from_dispatch(<Dispatch as TrainingOps>::training_conv2d(x.into_dispatch(), weight.into_dispatch(), bias, options))
+    let bias = Operand::new(bias);
+    Tensor::from_dispatch(<Dispatch as Conv2dOps>::training_conv2d(x.into_dispatch(), weight.into_dispatch(), bias, options))
 }
 
 /// The numbers of `x` on the grid of `scale`, after a clamp (Q90); gradients straight-through, and those of `scale` and `zero`.
@@ -62,8 +64,8 @@ pub(crate) fn fake_quantize<const D: usize>(
         None => Channels { count: 1, inner: dims.iter().product() },
     };
     assert_eq!(scale.dims(), [channels.count], "one step for each channel");
-    let (scale, zero) = (scale.into_dispatch(), operand(zero));
-    Tensor::from_dispatch(<Dispatch as TrainingOps>::training_fake_quantize(x.into_dispatch(), scale, zero, channels, grid))
+    let (scale, zero) = (scale.into_dispatch(), Operand::new(zero));
+    Tensor::from_dispatch(<Dispatch as FakeQuantizeOps>::training_fake_quantize(x.into_dispatch(), scale, zero, channels, grid))
 }
 
 /// The largest number of each window of `x` `[N, C, H, W]`; the gradient goes to the first of equal ones.
@@ -76,7 +78,7 @@ pub(crate) fn max_pool2d(x: Tensor<4>, options: MaxPoolOptions<2>) -> Tensor<4> 
     if !has_kernels(&x) || !is_plain || !fits || x.dims().contains(&0) {
         return burn::tensor::module::max_pool2d(x, options);
     }
-    let y = <Dispatch as TrainingOps>::training_max_pool2d(x.into_dispatch(), options.kernel_size, options.stride);
+    let y = <Dispatch as MaxPool2dOps>::training_max_pool2d(x.into_dispatch(), options.kernel_size, options.stride);
     Tensor::from_dispatch(y)
 }
 
@@ -113,25 +115,45 @@ pub(crate) fn norm(z: Tensor<4>, norm: Norm, mut after: After, steps: Option<Ste
     let (scale, zero) = steps.map_or((None, None), |(scale, zero)| (Some(scale), zero));
     let operands = NormOperands {
         z: z.into_dispatch(),
-        y: operand(y),
+        y: Operand::new(y),
         gamma: norm.gamma.into_dispatch(),
         beta: norm.beta.into_dispatch(),
-        sigma: operand(sigma),
-        unfold: operand(norm.unfold),
-        scale: operand(scale),
-        zero: operand(zero),
+        sigma: Operand::new(sigma),
+        unfold: Operand::new(norm.unfold),
+        scale: Operand::new(scale),
+        zero: Operand::new(zero),
     };
-    let NormOutput { out, mean, variance } = <Dispatch as TrainingOps>::training_norm(operands, norm.epsilon as f32, after);
+    let NormOutput { out, mean, variance } = <Dispatch as NormOps>::training_norm(operands, norm.epsilon as f32, after);
     (Tensor::from_dispatch(out), (Tensor::from_dispatch(mean), Tensor::from_dispatch(variance)))
 }
 
-fn operand<const D: usize>(tensor: Option<Tensor<D>>) -> Operand<Dispatch> {
-    tensor.map_or(Operand::Absent, |tensor| Operand::Given(tensor.into_dispatch()))
+thread_local! {
+    static REFERENCE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls `f` with every operation of this crate on the calling thread as the composition of Burn operations that defines it, without
+/// kernels: numbers are the same, or near where sums have another order, and steps take longer. For looking for the cause of a difference.
+pub fn with_reference_operations<R>(f: impl FnOnce() -> R) -> R {
+    /// Sets back what was before, if `f` panics too.
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            REFERENCE.set(self.0);
+        }
+    }
+    let _before = Before(REFERENCE.replace(true));
+    f()
 }
 
 /// Whether the kernels of this crate take a tensor.
 fn has_kernels<const D: usize>(x: &Tensor<D>) -> bool {
-    matches!(x.device().inner().as_dispatch(), DispatchDevice::Flex(_)) && x.dtype() == DType::F32
+    let is_host = match x.device().inner().as_dispatch() {
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "ndarray")]
+        DispatchDevice::NdArray(_) => true,
+        _ => false,
+    };
+    is_host && x.dtype() == DType::F32 && !REFERENCE.get()
 }
 
 #[cfg(test)]

@@ -1,0 +1,51 @@
+//! The kernels as operations of Burn's backends, with their gradients.
+//!
+//! Each file holds one operation: its trait, which Burn's dispatch calls; the kernel on backends whose numbers lie in host memory
+//! ([`Host`]); and the operation on `Autodiff` of any backend that has the kernel. Not here: the kernels themselves.
+
+#![allow(deprecated, reason = "ndarray is deprecated and still offered")]
+
+mod conv2d;
+mod fake_quantize;
+mod host;
+mod max_pool2d;
+mod norm;
+
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::ops::NodeGuard;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType};
+use burn::tensor::Tensor;
+
+pub(super) use conv2d::Conv2dOps;
+pub(super) use fake_quantize::FakeQuantizeOps;
+pub(super) use max_pool2d::MaxPool2dOps;
+pub(crate) use norm::After;
+pub(super) use norm::{NormOperands, NormOps, NormOutput};
+
+/// An operand that may be absent.
+#[derive(Clone, Debug, ExtensionType)]
+pub(crate) enum Operand<B: Backend> {
+    Given(FloatTensor<B>),
+    Absent,
+}
+
+impl Operand<Dispatch> {
+    /// The operand of an operation.
+    pub fn new<const D: usize>(tensor: Option<Tensor<D>>) -> Self {
+        tensor.map_or(Self::Absent, |tensor| Self::Given(tensor.into_dispatch()))
+    }
+}
+
+impl<B: Backend, C: CheckpointStrategy> Operand<Autodiff<B, C>> {
+    /// The tensor and its node; that of a constant, which `any` is made, where it is absent.
+    fn into_parts(self, any: &FloatTensor<B>) -> (Operand<B>, NodeGuard) {
+        match self {
+            Self::Given(tensor) => {
+                let (tensor, node) = tensor.into_parts();
+                (Operand::Given(tensor), node)
+            }
+            Self::Absent => (Operand::Absent, <FloatTensor<Autodiff<B, C>>>::new(any.clone()).node()),
+        }
+    }
+}
