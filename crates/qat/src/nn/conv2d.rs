@@ -83,8 +83,8 @@ impl QuantConv2d {
         match &self.norm {
             Some(norm) if input.tensor.device().is_autodiff() && norm.training.is_enabled() && !self.norm_frozen => {
                 let bias = self.bias.as_ref().map(Param::val);
-                let x = input.tensor.clone();
-                let plain = || conv2d(x, self.weight.val(), None, self.config.options.clone());
+                let x = input.clone();
+                let plain = || conv2d(x.tensor, x.scale, self.weight.val(), None, self.config.options.clone());
                 batch_norm::corrected(norm, bias, self.statistics, &self.output, self.config.clamp, plain, |factor| {
                     self.convolve(input, scale_channels(self.weight.val(), factor.clone()), Some(factor), None)
                 })
@@ -142,12 +142,12 @@ impl QuantConv2d {
             && let Some(scale) = self.quantizer.steps(weight.clone(), 0, factor)
         {
             weight = fake_quantize_weight(weight, scale.clone(), self.quantizer.format());
-            if let Some(input_scale) = input.scale {
+            if let Some(input_scale) = input.scale.clone() {
                 let [c_out, ..] = scale.dims();
                 bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale.reshape([c_out])));
             }
         }
-        conv2d(input.tensor, weight, bias, self.config.options.clone())
+        conv2d(input.tensor, input.scale, weight, bias, self.config.options.clone())
     }
 
     /// What it was made with.

@@ -6,6 +6,7 @@
 //! Results of the kernels do not depend on the number of threads, and are the same in every run on one machine.
 
 mod backend;
+mod codes;
 mod conv2d;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
@@ -28,9 +29,17 @@ pub(crate) use grid::{Channels, Grid};
 
 /// Convolution of `x` `[N, c_in, H, W]` by `weight` `[c_out, c_in / groups, k_h, k_w]`, plus `bias` `[c_out]`.
 ///
+/// `scale` `[1]` is the step of the grid that `x` is on, if it is; for the backward pass one byte of each number is kept then.
+///
 /// # Panics
 /// If the shapes do not fit, as Burn's `conv2d`.
-pub(crate) fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions<2>) -> Tensor<4> {
+pub(crate) fn conv2d(
+    x: Tensor<4>,
+    scale: Option<Tensor<1>>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    options: ConvOptions<2>,
+) -> Tensor<4> {
     let fits = x.dims()[1] == weight.dims()[1] * options.groups && weight.dims()[0].is_multiple_of(options.groups);
     let is_empty = x.dims().contains(&0) || weight.dims().contains(&0);
     let kernel_fits = (0..2).all(|axis| {
@@ -40,8 +49,8 @@ pub(crate) fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, o
     if !has_kernels(&x) || !has_kernels(&weight) || !fits || is_empty || !kernel_fits {
         return burn::tensor::module::conv2d(x, weight, bias, options);
     }
-    let bias = Operand::new(bias);
-    Tensor::from_dispatch(<Dispatch as Conv2dOps>::training_conv2d(x.into_dispatch(), weight.into_dispatch(), bias, options))
+    let (x, scale, weight) = (x.into_dispatch(), Operand::new(scale), weight.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as Conv2dOps>::training_conv2d(x, scale, weight, Operand::new(bias), options))
 }
 
 /// The numbers of `x` on the grid of `scale`, after a clamp (Q90); gradients straight-through, and those of `scale` and `zero`.

@@ -4,7 +4,7 @@
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{After, Grid, Norm, conv2d, fake_quantize, max_pool2d, norm, reference};
+use super::{After, Grid, Norm, fake_quantize, max_pool2d, norm, reference};
 use crate::clamp::Clamp;
 
 /// Seed of every draw of this file.
@@ -44,6 +44,11 @@ fn distance(got: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(got.len(), expected.len());
     let largest = expected.iter().fold(1e-6f32, |m, x| m.max(x.abs()));
     got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest
+}
+
+/// A convolution whose input is on no grid.
+fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions<2>) -> Tensor<4> {
+    super::conv2d(x, None, weight, bias, options)
 }
 
 /// A convolution with its operands' shapes.
@@ -153,6 +158,29 @@ fn what_has_no_gradient_gets_none() {
     let x = x.require_grad();
     let gradients = conv2d(x.clone(), weight.inner(), None, options()).sum().backward();
     assert!(x.grad(&gradients).is_some());
+}
+
+#[test]
+fn gradients_from_codes_are_those_from_numbers() {
+    let device = Device::flex().autodiff();
+    for (scale, high) in [(0.02f32, 127.0f64), (0.02, 1e4)] {
+        let gradients = |kept: Option<f32>| {
+            let mut draws = Draws(SEED);
+            let x = draws.scaled([5, 3, 9, 7], 3.0, 0.0, &device);
+            let x = ((x / f64::from(scale)).round().clamp(-128.0, high) * f64::from(scale)).require_grad();
+            let weight = draws.tensor([4, 3, 3, 3], &device).require_grad();
+            let options = ConvOptions::new([2, 1], [1, 1], [1, 1], 1);
+            let kept = kept.map(|scale| Tensor::from_floats([scale], &device));
+            let y = super::conv2d(x.clone(), kept, weight.clone(), None, options);
+            let gradients = (y.clone() * y).sum().backward();
+            [values(&x.grad(&gradients).unwrap()), values(&weight.grad(&gradients).unwrap())]
+        };
+        let expected = gradients(None);
+        // A step that the numbers are not multiples of changes nothing either.
+        for kept in [scale, scale * 1.01, 0.0] {
+            assert_eq!(gradients(Some(kept)), expected, "kept by {kept}, step {scale} up to {high}");
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Two-dimensional convolution.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -9,14 +12,16 @@ use burn::tensor::ops::ConvOptions;
 
 use super::Operand;
 use super::host::{Host, for_hosts};
+use crate::ops::codes::Codes;
 use crate::ops::conv2d::{self, Conv2dShape};
 
 /// Two-dimensional convolution.
 #[backend_extension(Flex, NdArray: cfg(feature = "ndarray"), Autodiff)]
 pub(crate) trait Conv2dOps: Backend {
-    /// Two-dimensional convolution.
+    /// Two-dimensional convolution; `scale` is the step of the grid that `x` is on, if it is.
     fn training_conv2d(
         x: FloatTensor<Self>,
+        #[extension_type] scale: Operand<Self>,
         weight: FloatTensor<Self>,
         #[extension_type] bias: Operand<Self>,
         options: ConvOptions<2>,
@@ -26,6 +31,7 @@ pub(crate) trait Conv2dOps: Backend {
 for_hosts!(Conv2dOps {
     fn training_conv2d(
         x: FloatTensor<Self>,
+        _scale: Operand<Self>,
         weight: FloatTensor<Self>,
         bias: Operand<Self>,
         options: ConvOptions<2>,
@@ -39,17 +45,51 @@ for_hosts!(Conv2dOps {
 impl<B: Conv2dOps + Host, C: CheckpointStrategy> Conv2dOps for Autodiff<B, C> {
     fn training_conv2d(
         x: FloatTensor<Self>,
+        scale: Operand<Self>,
         weight: FloatTensor<Self>,
         bias: Operand<Self>,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
         let (x, x_node) = x.into_parts();
+        let (scale, _) = scale.into_parts(&x);
         let (weight, weight_node) = weight.into_parts();
         let (bias, bias_node) = bias.into_parts(&x);
-        let y = B::training_conv2d(x.clone(), weight.clone(), bias, options.clone());
+        let y = B::training_conv2d(x.clone(), Operand::Absent, weight.clone(), bias, options.clone());
         match Conv2dBackward.prepare::<C>([x_node, weight_node, bias_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x, weight, options), y),
+            OpsKind::Tracked(prep) => {
+                let shape = conv_shape::<B>(&x, &weight, &options);
+                prep.finish(Conv2dState { x: Kept::new(x, &scale), weight, shape }, y)
+            }
             OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+}
+
+/// What the gradients of a convolution are made of.
+#[derive(Clone, Debug)]
+struct Conv2dState<B: Backend> {
+    x: Kept<B>,
+    weight: FloatTensor<B>,
+    shape: Conv2dShape,
+}
+
+/// An input until the backward pass.
+#[derive(Clone, Debug)]
+enum Kept<B: Backend> {
+    Numbers(FloatTensor<B>),
+    Codes(Arc<Codes>),
+}
+
+impl<B: Host> Kept<B> {
+    fn new(x: FloatTensor<B>, scale: &Operand<B>) -> Self {
+        let codes = scale.numbers().first().and_then(|scale| Codes::of(&B::numbers(&x), *scale));
+        codes.map_or(Self::Numbers(x), |codes| Self::Codes(Arc::new(codes)))
+    }
+
+    fn numbers(&self) -> Cow<'_, [f32]> {
+        match self {
+            Self::Numbers(x) => B::numbers(x),
+            Self::Codes(codes) => Cow::Owned(codes.numbers()),
         }
     }
 }
@@ -59,18 +99,20 @@ impl<B: Conv2dOps + Host, C: CheckpointStrategy> Conv2dOps for Autodiff<B, C> {
 struct Conv2dBackward;
 
 impl<B: Host> Backward<B, 3> for Conv2dBackward {
-    type State = (FloatTensor<B>, FloatTensor<B>, ConvOptions<2>);
+    type State = Conv2dState<B>;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = grads.consume::<B>(&ops.node);
-        let (x, weight, options) = ops.state;
-        let shape = conv_shape::<B>(&x, &weight, &options);
+        let Conv2dState { x, weight, shape } = ops.state;
         let dy = B::numbers(&dy);
         for (index, parent) in ops.parents.into_iter().enumerate() {
             let Some(node) = parent else { continue };
             let gradient = match index {
-                0 => B::tensor(conv2d::conv2d_input_gradient(&shape, &B::numbers(&weight), &dy), x.shape()),
-                1 => B::tensor(conv2d::conv2d_weight_gradient(&shape, &B::numbers(&x), &dy), weight.shape()),
+                0 => {
+                    let dx = conv2d::conv2d_input_gradient(&shape, &B::numbers(&weight), &dy);
+                    B::tensor(dx, [shape.batch, shape.c_in, shape.input[0], shape.input[1]])
+                }
+                1 => B::tensor(conv2d::conv2d_weight_gradient(&shape, &x.numbers(), &dy), weight.shape()),
                 _ => B::tensor(conv2d::conv2d_bias_gradient(&shape, &dy), [shape.c_out]),
             };
             grads.register::<B>(node.id, gradient);
