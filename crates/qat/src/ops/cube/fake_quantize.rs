@@ -11,7 +11,10 @@
 //! says, Vulkan and WebGPU allow 2.5 ulp, so that next to a tie the neighbouring code may come out. What is not finite is tested for
 //! explicitly, as shader compilers may assume that there is no such number.
 
-#![allow(unsafe_code, reason = "kernels are launched without bounds checks; every index is below the length that is passed along")]
+#![allow(
+    unsafe_code,
+    reason = "kernels are launched without bounds checks; every index is below the length that is passed along"
+)]
 
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, Shape};
@@ -89,14 +92,7 @@ fn of_channel(numbers: ComptimeOption<&[f32]>, channel: usize) -> f32 {
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn forward_kernel(
-    x: &[f32],
-    scale: &[f32],
-    zero: ComptimeOption<&[f32]>,
-    y: &mut [f32],
-    channels: ChannelArgs,
-    grid: GridArgs,
-) {
+fn forward_kernel(x: &[f32], scale: &[f32], zero: ComptimeOption<&[f32]>, y: &mut [f32], channels: ChannelArgs, grid: GridArgs) {
     let at = ABSOLUTE_POS;
     if at >= y.len() {
         terminate!();
@@ -166,10 +162,10 @@ fn backward_kernel(
             let t = quotient(number, step, &grid);
             let rounded = t.round();
             let q = rounded + zero;
-            let is_nan = number.is_nan() || t.is_nan();
+            let is_nan = t.is_nan() || number.is_nan();
             let is_clipped = !is_nan && (q < grid.low || q > grid.high);
             let is_below = if comptime![grid.is_relu] { number <= grid.min } else { number < grid.min };
-            let passes = is_nan || !(is_clipped || is_below || number > grid.max);
+            let passes = !is_clipped && (number.is_nan() || !(is_below || number > grid.max));
             dx[at] = select(passes, gradient, 0.0f32);
             let share = code(rounded, zero, &grid) - select(is_clipped, 0.0f32, t);
             scale_sum += gradient * select(is_nan, grid.nan, share);
@@ -330,14 +326,15 @@ pub(in super::super) fn fake_quantize_gradients(
         empty_device_contiguous_dtype(scale.client.clone(), scale.device.clone(), shape, DType::F32)
     };
     let (scale_sums, zero_sums) = (sums(parts), sums(parts));
-    let (groups_y, groups_z) = (groups.min(CUBES_OF_AN_AXIS), groups.div_ceil(CUBES_OF_AN_AXIS));
-    let cubes = |parts: usize| CubeCount::new_3d(parts as u32, groups_y as u32, groups_z as u32);
+    let cubes = |parts: usize, groups: usize| {
+        CubeCount::new_3d(parts as u32, groups.min(CUBES_OF_AN_AXIS) as u32, groups.div_ceil(CUBES_OF_AN_AXIS) as u32)
+    };
     let (client, address) = (x.client.clone(), x.required_address_type());
     // SAFETY: all indices are below the number of numbers, of channels, or of parts times channels.
     unsafe {
         backward_kernel::launch_unchecked(
             &client,
-            cubes(parts),
+            cubes(parts, groups),
             CubeDim::new_1d(UNITS),
             address,
             buffer(x),
@@ -363,7 +360,7 @@ pub(in super::super) fn fake_quantize_gradients(
     unsafe {
         add_parts_kernel::launch_unchecked(
             &client,
-            CubeCount::new_1d(groups as u32),
+            cubes(1, groups),
             CubeDim::new_1d(UNITS),
             scale_sums.required_address_type(),
             buffer(scale_sums),
@@ -386,8 +383,7 @@ fn buffer(tensor: CubeTensor) -> BufferArg {
 
 /// A new tensor that lies in memory as another.
 fn like(tensor: &CubeTensor) -> CubeTensor {
-    let mut new =
-        empty_device_contiguous_dtype(tensor.client.clone(), tensor.device.clone(), tensor.shape(), tensor.dtype);
+    let mut new = empty_device_contiguous_dtype(tensor.client.clone(), tensor.device.clone(), tensor.shape(), tensor.dtype);
     new.meta = tensor.meta.clone();
     new
 }
@@ -415,7 +411,14 @@ fn is_dense(tensor: &CubeTensor) -> bool {
 fn lies_as(a: &CubeTensor, b: &CubeTensor) -> bool {
     let steps = |tensor: &CubeTensor| {
         let shape = tensor.meta.shape().iter().copied();
-        tensor.meta.strides().iter().copied().zip(shape).map(|(stride, size)| if size > 1 { stride } else { 0 }).collect::<Vec<_>>()
+        tensor
+            .meta
+            .strides()
+            .iter()
+            .copied()
+            .zip(shape)
+            .map(|(stride, size)| if size > 1 { stride } else { 0 })
+            .collect::<Vec<_>>()
     };
     !b.meta.is_tiled() && steps(a) == steps(b)
 }
@@ -435,9 +438,10 @@ fn in_memory(tensor: &CubeTensor, channels: Channels) -> Channels {
 
 #[cfg(test)]
 mod tests {
+    use burn::backend::ops::FloatTensorOps;
     use burn::tensor::TensorData;
-    use burn_cubecl::CubeDevice;
-    use burn_cubecl::ops::{from_data, into_data_sync, permute};
+    use burn_cubecl::ops::{into_data_sync, permute};
+    use burn_cubecl::{CubeBackend, CubeDevice};
 
     use super::super::super::grid;
     use super::super::super::tests::{Draws, SEED};
@@ -473,7 +477,11 @@ mod tests {
             let numbers: usize = self.shape.iter().product();
             let levels = self.grid.high - self.grid.low;
             let scale: Vec<f32> = (0..count).map(|_| 0.01 + 0.1 * draws.number().abs()).collect();
-            let zero: Vec<f32> = if self.has_zero { (0..count).map(|_| draws.below(levels as usize + 1) as f32 + self.grid.low).collect() } else { vec![] };
+            let zero: Vec<f32> = if self.has_zero {
+                (0..count).map(|_| draws.below(levels as usize + 1) as f32 + self.grid.low).collect()
+            } else {
+                vec![]
+            };
             let mut x = Vec::with_capacity(numbers);
             for at in 0..numbers {
                 let channel = at / inner % count;
@@ -490,7 +498,7 @@ mod tests {
     }
 
     fn tensor(numbers: &[f32], shape: &[usize]) -> CubeTensor {
-        from_data(TensorData::new(numbers.to_vec(), shape.to_vec()), &CubeDevice::default())
+        CubeBackend::float_from_data(TensorData::new(numbers.to_vec(), shape.to_vec()), &CubeDevice::default())
     }
 
     fn operand(numbers: &[f32]) -> CubeTensor {
@@ -599,11 +607,9 @@ mod tests {
             assert!(!channels_last(&operands.x).is_contiguous());
             let (x, dy) = (&operands.x, &operands.dy);
             let [y, dx, d_scale, d_zero] = run(&problem, contiguous(x), contiguous(dy), &operands);
-            for (x, dy) in [
-                (channels_last(x), channels_last(dy)),
-                (channels_last(x), contiguous(dy)),
-                (contiguous(x), channels_last(dy)),
-            ] {
+            for (x, dy) in
+                [(channels_last(x), channels_last(dy)), (channels_last(x), contiguous(dy)), (contiguous(x), channels_last(dy))]
+            {
                 let found = run(&problem, x, dy, &operands);
                 assert!(found[0] == y && found[1] == dx, "axis {axis:?}");
                 for (found, expected) in found[2].iter().zip(&d_scale).chain(found[3].iter().zip(&d_zero)) {
@@ -625,7 +631,8 @@ mod tests {
     fn ties_go_to_even() {
         // A quotient by a power of two is exact on every device.
         let x: Vec<f32> = (-9..9).map(|k| (k as f32 + 0.5) * 0.25).collect();
-        let y = fake_quantize(operand(&x), operand(&[0.25]), None, Channels { count: 1, inner: x.len() }, Grid::new(-128.0, 127.0));
+        let y =
+            fake_quantize(operand(&x), operand(&[0.25]), None, Channels { count: 1, inner: x.len() }, Grid::new(-128.0, 127.0));
         let expected: Vec<f32> = x.iter().map(|x| (x / 0.25).round_ties_even() * 0.25).collect();
         assert_eq!(values(y), expected);
     }
