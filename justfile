@@ -31,13 +31,24 @@ chaos kills="50" seed="20261124":
 bench-runtime:
     cargo bench -p qat-runtime --bench engine
 
-# Times training steps on the CPU; names of networks and modes choose among them.
-bench *flags="":
+# Times the operations of training beside copies of memory and products of matrices, then training steps on the CPU.
+bench: bench-ops bench-train
+
+# Times fake quantization beside copies, and convolutions beside products of matrices.
+bench-ops:
+    cargo bench --workspace --bench ops
+
+# Times training steps on the CPU; names of networks and modes choose among them, `--grow` shows how they grow.
+bench-train *flags="":
     cargo bench --workspace --bench train_step -- {{ flags }}
 
-# Times training steps of this workspace and PyTorch in turns; PYTHON has torch.
-bench-train-peers python="python3" *flags="":
-    {{ python }} benches/peers/train_step.py {{ flags }}
+# Memory that training steps take at their peak.
+bench-memory:
+    cargo test --release --workspace --test step_memory -- --nocapture
+
+# Times training steps of this workspace, PyTorch and TensorFlow in turns; each is a Python that has them.
+bench-train-peers torch="python3" *flags="":
+    {{ torch }} benches/peers/train_step.py --torch {{ torch }} {{ flags }}
 
 # Times the integer engine and ONNX Runtime in turns; PYTHON has tests/peers/requirements.txt.
 bench-peers python="python3" *flags="":

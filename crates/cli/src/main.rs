@@ -13,6 +13,7 @@ mod panic;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    qat::keep_freed_memory();
     panic::guarded(|| {
         let result = args::parse().and_then(|args| commands::run(&args));
         match result {

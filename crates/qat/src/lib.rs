@@ -32,6 +32,8 @@
 //! assert_eq!(logits.dims(), [2, 3]);
 //! # Ok::<(), qat::GraphError>(())
 //! ```
+//!
+//! A program that trains on a CPU gains by a call of [`keep_freed_memory`] when it starts.
 
 pub mod analysis;
 mod clamp;
@@ -40,6 +42,7 @@ mod device;
 pub mod fake_quantize;
 mod format;
 pub mod graph;
+mod memory;
 mod model;
 pub mod nn;
 mod observer;
@@ -54,8 +57,11 @@ pub use device::{DeviceError, DeviceName, RemoteName};
 pub use fake_quantize::{FakeQuantize, Mode, RangeLearner, RangeSign, RangeSource, WeightScale};
 pub use format::{CodeRange, Granularity, IntegerFormat};
 pub use graph::GraphError;
+pub use memory::keep_freed_memory;
 pub use model::{Activation, QatLayer, QatModel, Step, Topology};
 pub use observer::{Observer, ObserverError, ObserverKind};
+#[doc(hidden)]
+pub use ops::kernels;
 pub use ops::with_reference_operations;
 pub use qparams::{MIN_SCALE, QParams, quantize};
 pub use scheme::{Preset, Scheme};

@@ -883,25 +883,17 @@ impl Activation {
     }
 
     fn from_rank<const D: usize>(x: QuantTensor<D>) -> Self {
-        let shape = x.tensor.dims();
         match D {
-            2 => Self::Rank2(x.map(|t| t.reshape([shape[0], shape[1]]))),
-            3 => Self::Rank3(x.map(|t| t.reshape([shape[0], shape[1], shape[2]]))),
-            4 => Self::Rank4(x.map(|t| t.reshape([shape[0], shape[1], shape[2], shape[3]]))),
-            5 => Self::Rank5(x.map(|t| t.reshape([shape[0], shape[1], shape[2], shape[3], shape[4]]))),
+            2 => Self::Rank2(x.with_rank()),
+            3 => Self::Rank3(x.with_rank()),
+            4 => Self::Rank4(x.with_rank()),
+            5 => Self::Rank5(x.with_rank()),
             _ => panic!("a quantized model takes activations of rank 2 to 5, found rank {D}"),
         }
     }
 
     fn into_rank<const D: usize>(self) -> QuantTensor<D> {
-        fn same<const A: usize, const D: usize>(x: QuantTensor<A>) -> QuantTensor<D> {
-            assert_eq!(A, D, "an activation of rank {D} was expected, found rank {A}");
-            x.map(|t| {
-                let shape: [usize; D] = std::array::from_fn(|axis| t.dims()[axis]);
-                t.reshape(shape)
-            })
-        }
-        each_rank!(self, x => same(x))
+        each_rank!(self, x => x.with_rank())
     }
 
     fn reshape(self, shape: &[usize]) -> Self {

@@ -23,4 +23,13 @@ impl<const D: usize> QuantTensor<D> {
     pub fn map<const E: usize>(self, op: impl FnOnce(Tensor<D>) -> Tensor<E>) -> QuantTensor<E> {
         QuantTensor { tensor: op(self.tensor), scale: self.scale }
     }
+
+    /// The same tensor, whose rank is known to be `E`.
+    ///
+    /// # Panics
+    /// If the rank is another one.
+    pub(crate) fn with_rank<const E: usize>(self) -> QuantTensor<E> {
+        assert_eq!(D, E, "an activation of rank {E} was expected, found rank {D}");
+        self.map(|tensor| Tensor::from_dispatch(tensor.into_dispatch()))
+    }
 }

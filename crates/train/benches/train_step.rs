@@ -1,54 +1,116 @@
-//! Times training steps of networks of the zoo: forward, loss, backward and Adam, on the CPU, on random images.
+//! Times training steps on the CPU: forward, cross entropy, backward and Adam, on random images.
 //!
-//! Alone it prints a table: `cargo bench --workspace --bench train_step`. With `--serve` it obeys lines on standard input, so that
-//! `benches/peers/train_step.py` can take turns between it and other frameworks:
+//! ```text
+//! cargo bench --workspace --bench train_step -- [NET …] [MODE …]     one table, batch 64
+//! cargo bench --workspace --bench train_step -- --grow [NET …]       how a step grows, as ratios
+//! cargo bench --workspace --bench train_step -- --serve              obeys lines on standard input
+//! ```
 //!
-//! - `time NET MODE BATCH REPEATS`: nanoseconds of one step, the fastest of the repeats; `none` for a network that is not there
+//! A network is one of the zoo, or `convs:C:S`: three convolutions of `C` channels with batch norm and relu on images of `S` by `S`. A
+//! mode is `module` (the network as a Burn module), `float` and `qat` (the network as a [`QatModel`], quantizers off, or on with the
+//! statistics of batch norm that are the default), `two` (`qat` with a second convolution, for statistics of the float weight, (Q13)) or
+//! `frozen` (`qat` with batch norms frozen); the last three are `int8`, or another scheme after a colon, as in `qat:w4a4`.
 //!
-//! Modes are `module` (the network as a Burn module), `float` and `qat` (the network as a [`QatModel`], quantizers off or on), `single`
-//! (`qat` with batch statistics of the quantized convolution) and `frozen` (`qat` with batch norms frozen).
+//! The lines of `--serve` let this program and others, such as those of `benches/peers/train_step.py`, take turns:
+//! `time NET MODE BATCH REPEATS` gives the nanoseconds of one step, the fastest of the repeats, `none` for a network that is not there.
+//! Tables come about the same way: by processes of this program with a number of threads each, which take turns, every measurement once a
+//! round; a time is the median over the rounds, a ratio the median of each round's ratio.
 
-use std::io::{self, BufRead};
+use std::env;
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::loss::CrossEntropyLossConfig;
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::optim::{AdamConfig, GradientsParams};
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use qat::nn::NormStatistics;
-use qat::{Mode, QConfig, QatModel};
+use qat::{Mode, Preset, QatModel};
 use qat_train::Classifier;
 use qat_train::zoo::ZooModel;
 
-const NETS: [&str; 3] = ["lenet", "resnet8", "resnet20"];
-const MODES: [&str; 5] = ["module", "float", "qat", "single", "frozen"];
+const NETS: [&str; 5] = ["lenet", "resnet8", "resnet20", "ds-cnn", "mobilenet-v1-025"];
+const MODES: [&str; 5] = ["module", "float", "qat", "two", "frozen"];
+const ROUNDS: usize = 5;
+
+/// A stem and two convolutions with batch norm and relu, a mean and a head.
+#[derive(Module, Debug)]
+struct Convs {
+    convs: Vec<Conv2d>,
+    norms: Vec<BatchNorm>,
+    head: Linear,
+}
+
+impl Convs {
+    fn new(channels: usize, device: &Device) -> Self {
+        let conv = |c_in: usize| {
+            let config = Conv2dConfig::new([c_in, channels], [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1));
+            config.with_bias(false).init(device)
+        };
+        Self {
+            convs: [3, channels, channels].map(conv).to_vec(),
+            norms: (0..3).map(|_| BatchNormConfig::new(channels).init(device)).collect(),
+            head: LinearConfig::new(channels, 10).init(device),
+        }
+    }
+
+    fn forward(&self, mut x: Tensor<4>) -> Tensor<2> {
+        for (conv, norm) in self.convs.iter().zip(&self.norms) {
+            x = relu(norm.forward(conv.forward(x)));
+        }
+        self.head.forward(x.mean_dims(&[2, 3]).flatten(1, 3))
+    }
+}
 
 /// Nanoseconds of the fastest step; `None` for a network that is not there.
 fn time(net: &str, mode: &str, batch: usize, repeats: usize) -> Option<u128> {
-    let zoo: ZooModel = net.parse().ok()?;
     let device = Device::flex().autodiff();
-    let [c, h, w] = zoo.input_shape();
-    device.seed(1);
-    let images = Tensor::<4>::random([batch, c, h, w], Distribution::Uniform(0.0, 1.0), &device);
+    let (mode, scheme) = mode.split_once(':').unwrap_or((mode, "int8"));
+    let config = Preset::named(scheme).unwrap_or_else(|| panic!("expected {}, found {scheme:?}", Preset::LIST)).config();
+    let images = |[c, h, w]: [usize; 3]| {
+        device.seed(1);
+        Tensor::<4>::random([batch, c, h, w], Distribution::Uniform(0.0, 1.0), &device)
+    };
     let targets: Vec<i64> = (0..batch as i64).map(|i| i % 10).collect();
     let targets = Tensor::<1, Int>::from_data(targets.as_slice(), &device);
+    if let Some(sizes) = net.strip_prefix("convs:") {
+        let (channels, size) = sizes.split_once(':')?;
+        let (channels, size) = (channels.parse().ok()?, size.parse().ok()?);
+        let shape = [1, 3, size, size];
+        let module = Convs::new(channels, &device).valid();
+        let model = QatModel::prepare(&module, shape, &config, Convs::forward).expect("a network that can be quantized");
+        let images = images([3, size, size]);
+        return Some(steps(in_mode(model, mode, &images), images, targets, repeats));
+    }
+    let zoo: ZooModel = net.parse().ok()?;
+    let [c, h, w] = zoo.input_shape();
+    let images = images([c, h, w]);
     let module = zoo.init(&device, 1);
     if mode == "module" {
         return Some(steps(module, images, targets, repeats));
     }
-    let config = QConfig::int8();
-    let plain = module.valid();
-    let model = QatModel::prepare(&plain, [1, c, h, w], &config, Classifier::logits).expect("the zoo can be quantized");
-    let model = match mode {
-        "float" => model,
-        _ => {
-            let model = model.with_mode(Mode::Observe);
-            model.logits(images.clone().inner());
-            let statistics = if mode == "single" { NormStatistics::Quantized } else { NormStatistics::Float };
-            model.calibrated().expect("finite ranges").with_norm_frozen(mode == "frozen").with_norm_statistics(statistics)
-        }
-    };
-    Some(steps(model.train(), images, targets, repeats))
+    let model = QatModel::prepare(&module.valid(), [1, c, h, w], &config, Classifier::logits).expect("the zoo can be quantized");
+    Some(steps(in_mode(model, mode, &images), images, targets, repeats))
+}
+
+fn in_mode(model: QatModel, mode: &str, images: &Tensor<4>) -> QatModel {
+    if mode == "float" {
+        return model.train();
+    }
+    let model = model.with_mode(Mode::Observe);
+    model.logits(images.clone().inner());
+    let model = model.calibrated().expect("finite ranges");
+    match mode {
+        "qat" => model,
+        "two" => model.with_norm_statistics(NormStatistics::Float),
+        "frozen" => model.with_norm_frozen(true),
+        other => panic!("expected a mode of {MODES:?}, found {other:?}"),
+    }
+    .train()
 }
 
 fn steps<M: Classifier>(mut model: M, images: Tensor<4>, targets: Tensor<1, Int>, repeats: usize) -> u128 {
@@ -65,35 +127,227 @@ fn steps<M: Classifier>(mut model: M, images: Tensor<4>, targets: Tensor<1, Int>
     fastest
 }
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    if arguments.iter().any(|argument| argument == "--serve") {
-        for line in io::stdin().lock().lines() {
-            let line = line.expect("lines on standard input");
-            match line.split_whitespace().collect::<Vec<_>>()[..] {
-                ["time", net, mode, batch, repeats] => {
-                    let (batch, repeats) = (batch.parse().expect("a batch size"), repeats.parse().expect("a number of repeats"));
-                    match time(net, mode, batch, repeats) {
-                        Some(nanoseconds) => println!("{nanoseconds}"),
-                        None => println!("none"),
-                    }
+/// Obeys lines on standard input.
+fn serve() {
+    for line in io::stdin().lock().lines() {
+        let line = line.expect("lines on standard input");
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["time", net, mode, batch, repeats] => {
+                let (batch, repeats) = (batch.parse().expect("a batch size"), repeats.parse().expect("a number of repeats"));
+                match time(net, mode, batch, repeats) {
+                    Some(nanoseconds) => println!("{nanoseconds}"),
+                    None => println!("none"),
                 }
-                _ => panic!("expected `time NET MODE BATCH REPEATS`, found {line:?}"),
             }
+            _ => panic!("expected `time NET MODE BATCH REPEATS`, found {line:?}"),
         }
+    }
+}
+
+/// A process of this program with a number of threads.
+struct Server {
+    process: Child,
+    lines: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Server {
+    fn new(threads: usize) -> Self {
+        let mut command = Command::new(env::current_exe().expect("this program has a path"));
+        command.arg("--serve").env("RAYON_NUM_THREADS", threads.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("this program starts");
+        let lines = process.stdin.take().expect("its input is a pipe");
+        let answers = BufReader::new(process.stdout.take().expect("its output is a pipe"));
+        Self { process, lines, answers }
+    }
+
+    /// Milliseconds of a step.
+    fn milliseconds(&mut self, case: &Case) -> f64 {
+        // Enough steps for a fastest one, and no more than a round can wait for.
+        let repeats = (2048 / case.batch).clamp(4, 30);
+        writeln!(self.lines, "time {} {} {} {repeats}", case.net, case.mode, case.batch).expect("it reads");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("it answers");
+        answer.trim().parse::<f64>().expect("a network that is there") / 1e6
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// One thing that is timed.
+#[derive(Clone, PartialEq)]
+struct Case {
+    net: String,
+    mode: String,
+    batch: usize,
+    threads: usize,
+}
+
+impl Case {
+    fn new(net: impl Into<String>, mode: impl Into<String>, batch: usize, threads: usize) -> Self {
+        Self { net: net.into(), mode: mode.into(), batch, threads }
+    }
+}
+
+/// The times of cases, each once a round.
+struct Times {
+    cases: Vec<Case>,
+    rounds: Vec<Vec<f64>>,
+}
+
+impl Times {
+    fn of(cases: Vec<Case>) -> Self {
+        let mut servers = [1, 2].map(Server::new);
+        let mut round = |round: usize| {
+            eprint!("\rround {} of {ROUNDS}, {} measurements each ", round + 1, cases.len());
+            cases.iter().map(|case| servers[case.threads - 1].milliseconds(case)).collect()
+        };
+        let rounds = (0..ROUNDS).map(&mut round).collect();
+        eprintln!();
+        Self { cases, rounds }
+    }
+
+    fn place(&self, case: &Case) -> usize {
+        self.cases.iter().position(|c| c == case).expect("a case that was timed")
+    }
+
+    /// Milliseconds of a step.
+    fn milliseconds(&self, case: &Case) -> f64 {
+        let place = self.place(case);
+        median(self.rounds.iter().map(|round| round[place]))
+    }
+
+    fn ratio(&self, over: &Case, under: &Case) -> f64 {
+        let (over, under) = (self.place(over), self.place(under));
+        median(self.rounds.iter().map(|round| round[over] / round[under]))
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn head(columns: &[&str]) {
+    println!("| {} |\n|{}", columns.join(" | "), " ---: |".repeat(columns.len()).replacen(" ---: |", " --- |", 1));
+}
+
+fn row(name: &str, cells: impl IntoIterator<Item = String>) {
+    println!("| {name} | {} |", cells.into_iter().collect::<Vec<_>>().join(" | "));
+}
+
+/// Networks in modes at batch 64 on two threads.
+fn table(nets: &[&str], modes: &[&str]) {
+    let case = |net: &str, mode: &str| Case::new(net, mode, 64, 2);
+    let times = Times::of(nets.iter().flat_map(|net| modes.iter().map(|mode| case(net, mode))).collect());
+    println!("Milliseconds of a step, batch 64, two threads, medians of {ROUNDS} rounds:\n");
+    head(&[&["network"], modes].concat());
+    for net in nets {
+        row(net, modes.iter().map(|mode| format!("{:.2}", times.milliseconds(&case(net, mode)))));
+    }
+    if !modes.contains(&"float") {
         return;
     }
-    let picked = |all: &[&'static str]| -> Vec<&'static str> {
-        let named: Vec<_> = all.iter().copied().filter(|name| arguments.iter().any(|argument| argument == name)).collect();
-        if named.is_empty() { all.to_vec() } else { named }
-    };
-    println!("batch 64; milliseconds of the fastest of 15 steps, images per second");
-    for net in picked(&NETS) {
-        for mode in picked(&MODES) {
-            if let Some(nanoseconds) = time(net, mode, 64, 15) {
-                let seconds = nanoseconds as f64 / 1e9;
-                println!("{net:9} {mode:7} {:8.2} ms {:8.0} /s", seconds * 1e3, 64.0 / seconds);
-            }
+    println!("\nImages a second of `float`, and times of a step over those of `float`:\n");
+    head(&[&["network", "float, images/s"], modes].concat());
+    for net in nets {
+        let float = case(net, "float");
+        let images = format!("{:.0}", 64e3 / times.milliseconds(&float));
+        let ratios = modes.iter().map(|mode| format!("{:.2}", times.ratio(&case(net, mode), &float)));
+        row(net, [images].into_iter().chain(ratios));
+    }
+}
+
+/// How a step grows with the batch, threads, channels, size of images and bits.
+fn grow(nets: &[&str]) {
+    const BATCHES: [usize; 4] = [1, 8, 64, 512];
+    const CHANNELS: [usize; 4] = [8, 16, 32, 64];
+    const SIZES: [usize; 4] = [8, 16, 32, 64];
+    let schemes: Vec<&str> = Preset::NAMES.iter().map(|(name, _)| *name).collect();
+    let quantized = |net: &str, batch: usize, threads: usize| Case::new(net, "qat", batch, threads);
+    let scheme = |net: &str, scheme: &str| Case::new(net, format!("qat:{scheme}"), 64, 2);
+    let wide = |channels: usize, mode: &str| Case::new(format!("convs:{channels}:16"), mode, 64, 2);
+    let large = |size: usize, mode: &str| Case::new(format!("convs:16:{size}"), mode, 64, 2);
+    let mut cases = Vec::new();
+    for net in nets {
+        for batch in BATCHES {
+            cases.extend([quantized(net, batch, 1), quantized(net, batch, 2), Case::new(*net, "float", batch, 2)]);
         }
     }
+    for net in nets {
+        cases.extend(schemes.iter().map(|name| scheme(net, name)));
+    }
+    for mode in ["float", "qat"] {
+        cases.extend(CHANNELS.map(|channels| wide(channels, mode)));
+        cases.extend(SIZES.map(|size| large(size, mode)));
+    }
+    let times = Times::of(cases);
+
+    println!(
+        "Microseconds of a quantized step for each image, two threads, by batch; then, of the same batches, one thread over two, and"
+    );
+    println!("quantized over float on two:\n");
+    let batches = BATCHES.map(|batch| batch.to_string());
+    let batches: Vec<&str> = batches.iter().map(String::as_str).collect();
+    let one_over_two = batches.iter().map(|batch| format!("1 / 2 threads, {batch}"));
+    let over_float = batches.iter().map(|batch| format!("qat / float, {batch}"));
+    let columns: Vec<String> = one_over_two.chain(over_float).collect();
+    head(&[&["network"], &batches[..], &columns.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+    for net in nets {
+        let images = BATCHES.map(|batch| format!("{:.0}", 1e3 * times.milliseconds(&quantized(net, batch, 2)) / batch as f64));
+        let threads = BATCHES.map(|batch| format!("{:.2}", times.ratio(&quantized(net, batch, 1), &quantized(net, batch, 2))));
+        let float = |batch| times.ratio(&quantized(net, batch, 2), &Case::new(*net, "float", batch, 2));
+        row(net, images.into_iter().chain(threads).chain(BATCHES.map(|batch| format!("{:.2}", float(batch)))));
+    }
+
+    println!("\nTimes of a quantized step over those of `int8`, batch 64, two threads:\n");
+    head(&[&["network"], &schemes[..]].concat());
+    for net in nets {
+        row(net, schemes.iter().map(|name| format!("{:.2}", times.ratio(&scheme(net, name), &scheme(net, "int8")))));
+    }
+
+    let growth = |what: &str, sizes: [usize; 4], case: &dyn Fn(usize, &str) -> Case| {
+        println!("\nMilliseconds of a step by {what}, batch 64, two threads; in brackets the ratio to the column before:\n");
+        let sizes_text = sizes.map(|size| size.to_string());
+        head(&[&["mode"], &sizes_text.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+        for mode in ["float", "qat"] {
+            row(
+                mode,
+                sizes.iter().enumerate().map(|(index, size)| {
+                    let time = format!("{:.2}", times.milliseconds(&case(*size, mode)));
+                    match index.checked_sub(1) {
+                        Some(before) => format!("{time} ({:.2})", times.ratio(&case(*size, mode), &case(sizes[before], mode))),
+                        None => time,
+                    }
+                }),
+            );
+        }
+    };
+    growth("channels (`convs`, 16 by 16)", CHANNELS, &wide);
+    growth("width and height of the image (`convs`, 16 channels)", SIZES, &large);
+}
+
+fn main() {
+    // As the command `qat` does.
+    qat::keep_freed_memory();
+    let arguments: Vec<String> = env::args().collect();
+    let has = |name: &str| arguments.iter().any(|argument| argument == name);
+    if has("--serve") {
+        return serve();
+    }
+    let picked = |all: &[&'static str]| -> Vec<&'static str> {
+        let named: Vec<_> = all.iter().copied().filter(|name| has(name)).collect();
+        if named.is_empty() { all.to_vec() } else { named }
+    };
+    if has("--grow") {
+        return grow(&picked(&NETS));
+    }
+    table(&picked(&NETS), &picked(&MODES));
 }

@@ -14,6 +14,7 @@
 
 use crate::{
     atomic::{NewFolder, TEMPORARY, sync_folder},
+    classifier::Classifier,
     error::TrainError,
     fit::{FitState, Origin, Phase},
     run::load_record,
@@ -35,23 +36,48 @@ use std::{
 pub const KEPT: usize = 2;
 
 /// The version of the layout above.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 const INFO: &str = "checkpoint.toml";
 const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 const AVERAGE: &str = "average.bpk";
 
+/// What a model is while it trains, and so what `model.bpk` is a record of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// The user's own module.
+    Module,
+    /// Captured layers, a [`QatModel`](qat::QatModel), in float too.
+    Layers,
+}
+
+impl Form {
+    /// That of `model`.
+    pub(crate) fn of<M: Classifier>(model: &M) -> Self {
+        if model.quantized().is_some() { Self::Layers } else { Self::Module }
+    }
+}
+
+/// The one key of `checkpoint.toml` that every version has.
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+}
+
 /// Where training stood, `checkpoint.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointInfo {
-    /// Version of the layout, 1.
+    /// Version of the layout, 2.
     pub format: u32,
     /// Name of the model.
     pub model: String,
     /// Phase of training.
     pub phase: Phase,
+    /// What was being trained.
+    pub form: Form,
     /// Steps of the phase that are done.
     pub step: usize,
     /// Steps of the phase in all.
@@ -93,7 +119,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Malformed`] when its `checkpoint.toml` is missing, damaged or of another version.
+    /// [`TrainError::Malformed`] when its `checkpoint.toml` is missing or damaged, [`TrainError::OtherVersion`] when another version wrote it.
     pub fn last(folder: &Path) -> Result<Option<Self>, TrainError> {
         match list(folder)?.pop() {
             Some((_, folder)) => Self::open(folder).map(Some),
@@ -104,11 +130,12 @@ impl Checkpoint {
     fn open(folder: PathBuf) -> Result<Self, TrainError> {
         let path = folder.join(INFO);
         let text = String::from_utf8(read(&path)?).map_err(|error| malformed(&path, "UTF-8 text", &error))?;
-        let info: CheckpointInfo =
-            toml::from_str(&text).map_err(|error| malformed(&path, "a checkpoint of this program", &error.message()))?;
-        if info.format != FORMAT {
-            return Err(malformed(&path, &format!("format {FORMAT}"), &info.format));
+        let parsed = |error: toml::de::Error| malformed(&path, "a checkpoint of this program", &error.message());
+        let Version { format } = toml::from_str(&text).map_err(parsed)?;
+        if format != FORMAT {
+            return Err(TrainError::OtherVersion { path, expected: FORMAT, found: format });
         }
+        let info: CheckpointInfo = toml::from_str(&text).map_err(parsed)?;
         Ok(Self { folder, info })
     }
 

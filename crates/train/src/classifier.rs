@@ -25,6 +25,12 @@ pub trait Classifier: Module + fmt::Display + 'static {
         (self.logits(images), Vec::new())
     }
 
+    /// Whether its forward is one function in every step of training, but for batch norm. [`recipe::train`](crate::recipe::train) then trains
+    /// the layers captured from it in its place where one step of both agrees; a classifier that changes by and by says no.
+    fn is_the_same_in_every_step(&self) -> bool {
+        true
+    }
+
     /// The quantizers that it has, to be reported; `None` for a float model.
     fn quantized(&self) -> Option<&QatModel> {
         None

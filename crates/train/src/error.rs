@@ -54,6 +54,16 @@ pub enum TrainError {
         /// What is there.
         found: String,
     },
+    /// A file of the run was written by another version of this program.
+    #[error("{}: expected format {expected}, found format {found}", path.display())]
+    OtherVersion {
+        /// The file.
+        path: PathBuf,
+        /// The format that is read here.
+        expected: u32,
+        /// The format that it has.
+        found: u32,
+    },
     /// A run is to be continued with other settings than it was begun with.
     #[error("{field}, {}: expected {expected}, as the run was begun, found {found}", path.display())]
     Changed {
@@ -226,6 +236,7 @@ impl TrainError {
             }
             Self::RunExists { .. } => Some("choose another --out, or continue the run with --resume"),
             Self::NoRun { .. } => Some("leave out --resume to begin a new run"),
+            Self::OtherVersion { .. } => Some("finish the run with the version that began it, or begin another with a new --out"),
             Self::Changed { .. } => Some("give the settings of run.toml, or choose another --out"),
             Self::ConstantImages { .. } => Some("calibrate on images such as the model will meet, a few hundred of all classes"),
             Self::NonFinite { .. } | Self::Exploding { .. } => {

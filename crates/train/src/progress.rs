@@ -57,6 +57,14 @@ pub(crate) fn renderer(style: ProgressStyle, extent: Extent) -> Box<dyn MetricsR
     Box::new(Progress::new(surface, extent))
 }
 
+/// Says something about the training that is to begin.
+pub(crate) fn note(style: ProgressStyle, text: &str) {
+    if style != ProgressStyle::Quiet {
+        // A closed standard error is no reason to stop training.
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+}
+
 fn bar(extent: Extent) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(extent.steps_per_epoch as u64), ProgressDrawTarget::stderr());
     let style = BarStyle::with_template("{prefix} [{bar:10}] {pos}/{len} {wide_msg}").expect("a valid template");

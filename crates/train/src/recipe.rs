@@ -4,9 +4,10 @@
 //! float ─▶ evaluate ─▶ capture, calibrate ─▶ evaluate (PTQ) ─▶ QAT, part by part ─▶ best epoch ─▶ evaluate
 //! ```
 //!
-//! [`train`] begins with a module of Burn's and captures it before anything is trained, so that what cannot be quantized is said at once.
-//! [`finetune`] begins with a model that has its quantizers already, as an import makes it, and [`quantize`] only calibrates one. Not here: how a
-//! phase is trained (see [`mod@crate::fit`]), what happens when (see [`Schedule`]), and integers (the `export` crate).
+//! [`train`] begins with a module of Burn's and captures it before anything is trained, so that what cannot be quantized is said at once. Its
+//! float phase trains the captured layers, whose kernels are those of quantized training, and writes them back into the module; a module
+//! that does more in training than its layers do, as one with dropout, is trained itself. [`finetune`] begins with a model that has its quantizers already, as an import makes it, and
+//! [`quantize`] only calibrates one. Not here: how a phase is trained (see [`mod@crate::fit`]), what happens when (see [`Schedule`]), and integers (the `export` crate).
 
 use std::error::Error;
 use std::sync::Arc;
@@ -17,13 +18,13 @@ use burn::train::Interrupter;
 use qat::{Mode, ObserverKind, QConfig, QatLayer, QatModel};
 
 use crate::best::{self, Best, BestInfo};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Form};
 use crate::classifier::Classifier;
 use crate::data::{ImageLoader, ImageSet, LoaderConfig, Normalize, permutation};
 use crate::error::TrainError;
-use crate::fit::{Ending, Evaluation, FitData, FitPlan, FitState, Phase, evaluate_with, fit, relative_rates};
+use crate::fit::{Ending, Evaluation, FitData, FitPlan, FitState, Phase, evaluate_with, fit, relative_rates, stand_in};
 use crate::objective::{Objective, Teacher};
-use crate::progress::ProgressStyle;
+use crate::progress::{self, ProgressStyle};
 use crate::run::{RunDirectory, load_model, save_model};
 use crate::schedule::{CalibrationOrder, Part, Schedule, at};
 
@@ -91,11 +92,16 @@ pub fn train<M: Classifier>(
     goal: Goal,
     setting: &Setting<'_>,
 ) -> Result<Option<Trained<M>>, TrainError> {
-    if goal == Goal::Quantized {
-        prepare(&model, data.train.shape, config)?;
-    }
+    let layers = match prepare(&model, data.train.shape, config) {
+        Err(error) if goal == Goal::Quantized => return Err(error),
+        layers => layers,
+    };
     let later = if goal == Goal::Quantized { setting.run.manifest().schedule.quantized_epochs() } else { 0 };
-    let float = float(model, data, later, setting)?;
+    let phase = FloatPhase { data, later, setting };
+    let float = phase.run(model, |model, checkpoint| match phase.stand_in(&model, layers, checkpoint.as_ref())? {
+        Some(layers) => phase.train_layers(layers, model, checkpoint),
+        None => phase.train(model, checkpoint),
+    })?;
     let Some(Float { model, evaluation: float, quantized_from }) = float else { return Ok(None) };
     if goal == Goal::Float {
         return Ok(Some(Trained { model, float, quantized: None }));
@@ -119,7 +125,8 @@ pub fn finetune(
 ) -> Result<Option<Trained<QatModel>>, TrainError> {
     let model = model.with_mode(Mode::Float);
     let later = setting.run.manifest().schedule.quantized_epochs();
-    let float = float(model, data, later, setting)?;
+    let phase = FloatPhase { data, later, setting };
+    let float = phase.run(model, |model, checkpoint| phase.train(model, checkpoint))?;
     let Some(Float { model, evaluation: float, quantized_from }) = float else { return Ok(None) };
     let quantized = Quantization::new(model.valid(), teacher, data, setting)?.run(quantized_from)?;
     Ok(quantized.map(|quantized| Trained { model, float, quantized: Some(quantized) }))
@@ -196,7 +203,7 @@ pub fn load_quantized<M: Classifier>(
     Ok(load_model(&run.qat_model(), prepare(model, shape, config)?)?.with_mode(Mode::Quantize))
 }
 
-/// The float half of a run.
+/// What the float half of a run made.
 struct Float<M> {
     /// In inference.
     model: M,
@@ -205,47 +212,99 @@ struct Float<M> {
     quantized_from: Option<Checkpoint>,
 }
 
-/// Float training from where the run stands, or what it made, with so many epochs to follow; `None` when interrupted.
-fn float<M: Classifier>(model: M, data: &FitData, later: usize, setting: &Setting<'_>) -> Result<Option<Float<M>>, TrainError> {
-    let Setting { run, device, .. } = *setting;
-    run.manifest().data.suits(&data.train)?;
-    let (model, quantized_from) = match run.last_checkpoint()? {
-        Some(checkpoint) if checkpoint.info().phase == Phase::Qat => (load_model(&run.float_model(), model)?, Some(checkpoint)),
-        Some(checkpoint) => {
-            let state = checkpoint.state()?;
-            let Some(model) = train_float(checkpoint.load_model(model)?, state, data, later, setting)? else { return Ok(None) };
-            (model, None)
-        }
-        None => {
-            let Some(model) = train_float(model, FitState::start(), data, later, setting)? else { return Ok(None) };
-            (model, None)
-        }
-    };
-    let evaluation = evaluate_with(&model, &data.valid, &run.manifest().data, device)?;
-    Ok(Some(Float { model, evaluation, quantized_from }))
+/// The float half of a run.
+struct FloatPhase<'a> {
+    data: &'a FitData,
+    /// Epochs that follow it.
+    later: usize,
+    setting: &'a Setting<'a>,
 }
 
-fn train_float<M: Classifier>(
-    model: M,
-    from: FitState,
-    data: &FitData,
-    later: usize,
-    setting: &Setting<'_>,
-) -> Result<Option<M>, TrainError> {
-    let Schedule { float_epochs, float_learning_rate, .. } = setting.run.manifest().schedule;
-    let model = if float_epochs == 0 {
-        model.valid()
-    } else {
-        let mut plan = plan(Phase::Float, float_epochs, float_learning_rate, setting)?;
-        plan.later_epochs = later;
-        let fitted = fit(model, from, &plan, data, setting.device, setting.run, setting.style, setting.interrupter)?;
-        if fitted.ending == Ending::Interrupted {
+impl FloatPhase<'_> {
+    /// `model` after its float training, by `train` from a checkpoint or from the beginning, or as an earlier process left it; `None`
+    /// when interrupted.
+    fn run<M: Classifier>(
+        &self,
+        model: M,
+        train: impl FnOnce(M, Option<Checkpoint>) -> Result<Option<M>, TrainError>,
+    ) -> Result<Option<Float<M>>, TrainError> {
+        let Setting { run, device, .. } = *self.setting;
+        run.manifest().data.suits(&self.data.train)?;
+        let (model, quantized_from) = match run.last_checkpoint()? {
+            Some(checkpoint) if checkpoint.info().phase == Phase::Qat => {
+                (load_model(&run.float_model(), model)?, Some(checkpoint))
+            }
+            checkpoint => {
+                let Some(model) = train(model, checkpoint)? else { return Ok(None) };
+                save_model(&run.float_model(), &model)?;
+                (model, None)
+            }
+        };
+        let evaluation = evaluate_with(&model, &self.data.valid, &run.manifest().data, device)?;
+        Ok(Some(Float { model, evaluation, quantized_from }))
+    }
+
+    /// `model` after all epochs of the phase, in inference; `None` when interrupted.
+    fn train<M: Classifier>(&self, model: M, checkpoint: Option<Checkpoint>) -> Result<Option<M>, TrainError> {
+        let Setting { run, device, style, interrupter, .. } = *self.setting;
+        let Schedule { float_epochs, float_learning_rate, .. } = run.manifest().schedule;
+        if float_epochs == 0 {
+            return Ok(Some(model.valid()));
+        }
+        let (model, from) = match checkpoint {
+            Some(checkpoint) => (checkpoint.load_model(model)?, checkpoint.state()?),
+            None => (model, FitState::start()),
+        };
+        let mut plan = plan(Phase::Float, float_epochs, float_learning_rate, self.setting)?;
+        plan.later_epochs = self.later;
+        let fitted = fit(model, from, &plan, self.data, device, run, style, interrupter)?;
+        Ok((fitted.ending != Ending::Interrupted).then(|| fitted.model.valid()))
+    }
+
+    /// `module` with the weights and statistics of `layers`, its own, after all epochs of the phase; `None` when interrupted.
+    fn train_layers<M: Classifier>(
+        &self,
+        layers: QatModel,
+        module: M,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Option<M>, TrainError> {
+        // Until then only its structure is needed, and the device has room for one set of parameters more.
+        let module = module.valid().fork(&Device::flex());
+        let Some(layers) = self.train(layers, checkpoint)? else { return Ok(None) };
+        Ok(Some(layers.write_back(module)?.fork(&self.setting.device.clone().inner())))
+    }
+
+    /// The captured layers that are trained in the place of `model`: as the checkpoint says, or those that learn as it does.
+    fn stand_in<M: Classifier>(
+        &self,
+        model: &M,
+        layers: Result<QatModel, TrainError>,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Option<QatModel>, TrainError> {
+        let Setting { run, device, style, .. } = *self.setting;
+        let schedule = &run.manifest().schedule;
+        if schedule.float_epochs == 0 {
             return Ok(None);
         }
-        fitted.model.valid()
-    };
-    save_model(&setting.run.float_model(), &model)?;
-    Ok(Some(model))
+        if let Some(checkpoint) = checkpoint {
+            return match checkpoint.info().form {
+                Form::Module => Ok(None),
+                Form::Layers => layers.map(Some),
+            };
+        }
+        let difference = match layers {
+            Err(error) => error.to_string(),
+            Ok(layers) => {
+                let ImageSet { shape, classes, .. } = *self.data.train;
+                match stand_in::difference(model, &layers, shape, classes, schedule.weight_decay > 0.0, device) {
+                    None => return Ok(Some(layers)),
+                    Some(difference) => difference.to_string(),
+                }
+            }
+        };
+        progress::note(style, &format!("float training runs the module itself, not the layers captured from it: {difference}"));
+        Ok(None)
+    }
 }
 
 /// What a schedule says about either phase.

@@ -65,8 +65,8 @@ pub struct Schedule {
     pub freeze_ranges_after: f64,
     /// Share of the quantized steps after which batch norm uses its running statistics, in `[0, 1]`; 1 never freezes. Default: 0.5.
     pub freeze_batch_norm_after: f64,
-    /// Of which convolution a batch norm that is not frozen takes its statistics. Default: the float one (Q13); in fine-tuning to fewer
-    /// than 8 bits the quantized one (Q94), which is no convolution more.
+    /// Of which convolution a batch norm that is not frozen takes its statistics. Default: the quantized one (Q94); the float one (Q13) is a
+    /// convolution more.
     pub batch_norm_statistics: NormStatistics,
     /// Training batches from which the running statistics are computed anew after training; 0 keeps them. Default: 0.
     pub reestimate_batch_norm: usize,
@@ -197,7 +197,7 @@ impl Default for Schedule {
             activations_after: 0.0,
             freeze_ranges_after: 1.0,
             freeze_batch_norm_after: 0.5,
-            batch_norm_statistics: NormStatistics::Float,
+            batch_norm_statistics: NormStatistics::default(),
             reestimate_batch_norm: 0,
             average_decay: 0.0,
             select_best: false,
@@ -238,7 +238,6 @@ impl Schedule {
                 qat_learning_rate: 5e-4,
                 range_learning_rate_factor: 0.1,
                 freeze_batch_norm_after: 0.5,
-                batch_norm_statistics: NormStatistics::Quantized,
                 ..base
             },
             _ => Self {
@@ -246,7 +245,6 @@ impl Schedule {
                 qat_learning_rate: 1e-3,
                 range_learning_rate_factor: 0.1,
                 freeze_batch_norm_after: 0.75,
-                batch_norm_statistics: NormStatistics::Quantized,
                 stages: if bits < 3 { vec![Stage { weights: 4, activations: 4, epochs: 1 }] } else { Vec::new() },
                 ..base
             },

@@ -26,11 +26,10 @@ use burn::tensor::{Device, Tensor};
 
 use super::learner::RangeLearner;
 use super::lsq::scale_gradient;
-use super::round::round_ste;
 use crate::clamp::Clamp;
 use crate::format::IntegerFormat;
 use crate::observer::{Observer, ObserverKind, scalar};
-use crate::ops::{After, Grid, Steps, fake_quantize};
+use crate::ops::{After, Grid, RangeCodes, RangeEnds, Steps, finish, range};
 use crate::qparams::QParams;
 use crate::tensor::QuantTensor;
 
@@ -220,11 +219,13 @@ impl FakeQuantize {
     /// Passes `clamp(x)` through, according to the mode.
     pub fn forward_clamped<const D: usize>(&self, x: Tensor<D>, clamp: Clamp) -> QuantTensor<D> {
         let elements = sample_elements(&x);
-        let op = |after: After, steps: Option<Steps>| match (after, steps) {
-            (After::Grid(grid), Some((scale, zero_point))) => (fake_quantize(x, scale, zero_point, None, grid), ()),
-            (After::Grid(Grid { clamp, .. }) | After::Clamp(clamp), _) => (clamp.apply(x), ()),
-        };
-        self.forward_with(elements, clamp, op).0
+        self.forward_with(elements, clamp, |after, steps| (finish(x, None, after, steps), ())).0
+    }
+
+    /// Passes `clamp(x + y)` through, according to the mode; a dimension of 1 stretches to that of the other operand.
+    pub(crate) fn forward_sum<const D: usize>(&self, x: Tensor<D>, y: Tensor<D>, clamp: Clamp) -> QuantTensor<D> {
+        let elements = (1..D).map(|axis| x.dims()[axis].max(y.dims()[axis])).product();
+        self.forward_with(elements, clamp, |after, steps| (finish(x, Some(y), after, steps), ())).0
     }
 
     /// Passes what `op` gives, with the clamp and the grid that it is told to end with, according to the mode; what `op` gives
@@ -265,19 +266,13 @@ impl FakeQuantize {
     fn affine(&self) -> (Tensor<1>, Option<Tensor<1>>) {
         let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
         let (steps, min_scale) = (self.format.steps() as f32, self.format.min_scale());
-        let high = Clamp { min: 0.0, max: self.limit }.apply(self.max.val());
-        let low = || self.min.val().clamp_max(0.0);
-        match (self.sign, self.format.is_symmetric()) {
-            (RangeSign::NonNegative, true) => ((high / quant_max).clamp_min(min_scale), None),
-            (RangeSign::Any, true) => ((high.max_pair(-low()) / quant_max).clamp_min(min_scale), None),
-            (RangeSign::NonNegative, false) => ((high / steps).clamp_min(min_scale), None),
-            (RangeSign::Any, false) => {
-                let low = low();
-                let scale = ((high - low.clone()) / steps).clamp_min(min_scale);
-                let zero_point = -round_ste(low / scale.clone()) + quant_min;
-                (scale, Some(zero_point))
-            }
-        }
+        let (ends, steps) = match (self.sign, self.format.is_symmetric()) {
+            (RangeSign::NonNegative, true) => (RangeEnds::Upper, quant_max),
+            (RangeSign::Any, true) => (RangeEnds::Farther, quant_max),
+            (RangeSign::NonNegative, false) => (RangeEnds::Upper, steps),
+            (RangeSign::Any, false) => (RangeEnds::Both, steps),
+        };
+        range(self.min.val(), self.max.val(), RangeCodes { quant_min, steps, min_scale, limit: self.limit, ends })
     }
 
     /// The learned step, whose reach has its gradient multiplied (Q71).

@@ -14,9 +14,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::learner::WeightScale;
 use super::lsq::{gradient_factor, scale_gradient};
-use super::round::round_ste;
 use crate::format::{Granularity, IntegerFormat};
-use crate::ops::{Grid, fake_quantize};
+use crate::ops::{Grid, fake_quantize, weight_step};
 use crate::qparams::QParams;
 
 /// Candidates for a step, as parts of that of the largest weight.
@@ -163,14 +162,14 @@ pub fn weight_scale<const D: usize>(
     format: IntegerFormat,
     granularity: Granularity,
 ) -> Tensor<D> {
-    let weight = weight.detach();
-    let others: Vec<usize> = (0..D).filter(|axis| *axis != channel_axis).collect();
-    let mut abs_max = weight.max_abs_dims(&others);
-    if granularity == Granularity::PerTensor {
-        let shape = abs_max.dims();
-        abs_max = abs_max.max_dim(channel_axis).expand(shape);
+    let channels = weight.dims()[channel_axis];
+    let by_channel: [usize; D] = std::array::from_fn(|axis| if axis == channel_axis { channels } else { 1 });
+    let axis = (granularity == Granularity::PerChannel).then_some(channel_axis);
+    let steps = weight_step(weight, axis, format.quant_max() as f32, format.min_scale());
+    match granularity {
+        Granularity::PerChannel => steps.reshape(by_channel),
+        Granularity::PerTensor => steps.reshape([1; D]).expand(by_channel),
     }
-    (abs_max / format.quant_max() as f32).clamp_min(format.min_scale())
 }
 
 /// The weight on the grid of `scale`, a shape that broadcasts to the weight's (Q5).
@@ -185,7 +184,7 @@ pub fn fake_quantize_weight<const D: usize>(weight: Tensor<D>, scale: Tensor<D>,
 ///
 /// Codes are int32 and their sums stay far below 2³¹, so nothing is clamped.
 pub fn fake_quantize_bias(bias: Tensor<1>, scale: Tensor<1>) -> Tensor<1> {
-    round_ste(bias / scale.clone()) * scale
+    fake_quantize(bias, scale, None, Some(0), Grid::UNBOUNDED)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ impl QuantAdd {
 
     /// Applies it to operands of one rank; a dimension of 1 stretches to that of the other operand.
     pub fn forward<const D: usize>(&self, lhs: QuantTensor<D>, rhs: QuantTensor<D>) -> QuantTensor<D> {
-        self.output.forward_clamped(lhs.tensor + rhs.tensor, self.clamp)
+        self.output.forward_sum(lhs.tensor, rhs.tensor, self.clamp)
     }
 
     /// The relu or clamp that is fused.

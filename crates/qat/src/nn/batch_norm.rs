@@ -1,7 +1,8 @@
 //! Batch norm folded into the convolution before it: what every kind of convolution shares.
 //!
-//! The folded weight is the one that is quantized (Q12). In training, the batch's statistics come from a convolution with the unfolded
-//! weight, and the output is corrected from the running to the batch's statistics (Q13), or from the one with the folded and quantized weight (Q94); frozen and in inference, the shift is a bias (Q14). Running statistics are updated as Burn's `BatchNorm` does.
+//! The folded weight is the one that is quantized (Q12). In training, the batch's statistics come from the convolution with it (Q94), or from
+//! one with the unfolded weight, to whose statistics the output is corrected (Q13); frozen and in inference, the shift is a bias (Q14).
+//! Running statistics are updated as Burn's `BatchNorm` does.
 
 use burn::nn::BatchNorm;
 use burn::tensor::{Device, Tensor};
@@ -28,9 +29,9 @@ pub(super) fn fold(norm: &BatchNorm, bias: Option<Tensor<1>>) -> (Tensor<1>, Ten
 #[serde(rename_all = "kebab-case")]
 pub enum NormStatistics {
     /// Of that with the weight neither folded nor quantized, which is a convolution more (Q13).
-    #[default]
     Float,
     /// Of that with the folded weight on its grid, the folding undone (Q94): one convolution, as in float training.
+    #[default]
     Quantized,
 }
 

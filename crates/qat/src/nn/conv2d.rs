@@ -2,15 +2,17 @@
 //!
 //! Without batch norm: `y = fq(clamp(conv(x, ŵ) + b̂))`. With batch norm γ, β, running μ, σ² and `σ = √(σ² + ε)`, the weight that is
 //! quantized is the folded one, `w_fold = w · γ / σ` (Q12), in training as in inference, so that training sees the grid that is
-//! deployed. In training, the batch's own statistics μ_B, σ_B come from a convolution with the unfolded weight, and the output is
-//! corrected to them (Q13):
+//! deployed. In training, the output is normalized by the batch's own statistics μ_y, v_y of that convolution, the folding `k = γ / σ`
+//! undone in them (Q94), as PyTorch's modules for QAT do:
 //!
 //! ```text
-//! y = conv(x, fq(w_fold)) · σ / σ_B + β − γ · μ_B / σ_B
+//! y = conv(x, fq(w · k))      out = γ · (y − μ_y) / (k · √(v_y / k² + ε)) + β
 //! ```
 //!
+//! or, where [`NormStatistics::Float`] is asked for, corrected to the statistics of a second convolution, with the unfolded weight (Q13).
+//!
 //! Once the statistics are frozen, and in inference, `y = conv(x, fq(w_fold)) + fq(β − γ · μ / σ)` (Q14): Jacob et al. 2018, §3.2, with
-//! the correction and freeze of TensorFlow's `contrib.quantize`. Running statistics are updated as Burn's `BatchNorm` does.
+//! the freeze of TensorFlow's `contrib.quantize`, as is the correction (Q13). Running statistics are updated as Burn's `BatchNorm` does.
 
 use burn::module::{Module, Param};
 use burn::nn::BatchNorm;

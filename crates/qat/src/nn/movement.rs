@@ -1,9 +1,10 @@
 //! Operations that only move or choose numbers: the output is on the grid of the input.
 
 use burn::module::Module;
+use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
-use burn::tensor::{Slice, module::interpolate};
 
+use crate::ops::{pad, slice};
 use crate::tensor::QuantTensor;
 
 /// Axes in another order.
@@ -47,7 +48,7 @@ impl QuantPad {
     /// Applies it.
     pub fn forward<const D: usize>(&self, input: QuantTensor<D>) -> QuantTensor<D> {
         let padding: [(usize, usize); D] = std::array::from_fn(|axis| if axis == 0 { (0, 0) } else { self.padding[axis - 1] });
-        input.map(|x| x.pad(padding, 0.0))
+        input.map(|x| pad(x, padding))
     }
 
     /// `(before, after)` for each axis of the sample.
@@ -82,11 +83,7 @@ impl QuantSlice {
 
     /// Applies it.
     pub fn forward<const D: usize>(&self, input: QuantTensor<D>) -> QuantTensor<D> {
-        let slices: [Slice; D] = std::array::from_fn(|axis| match axis.checked_sub(1).map(|axis| self.ranges[axis]) {
-            Some(SliceRange { start, end, step }) => Slice::new(start as isize, Some(end as isize), step as isize),
-            None => Slice::full(),
-        });
-        input.map(|x| x.slice(slices))
+        input.map(|x| slice(x, &self.ranges))
     }
 
     /// One range for each axis of the sample.

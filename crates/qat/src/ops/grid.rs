@@ -11,10 +11,12 @@
 
 #![allow(unsafe_code, reason = "results are written to memory that is not initialized before")]
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
+use super::parts::{for_parts, map_parts};
 use super::simd::{Kernel, Simd, dispatch};
 use crate::clamp::Clamp;
 
@@ -38,6 +40,9 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
+    /// Codes without bounds.
+    pub const UNBOUNDED: Self = Self { low: f32::NEG_INFINITY, high: f32::INFINITY, clamp: Clamp::NONE, keeps_infinity: false };
+
     /// The codes from `low` to `high`, without a clamp before.
     pub fn new(low: f32, high: f32) -> Self {
         Self { low, high, clamp: Clamp::NONE, keeps_infinity: false }
@@ -131,7 +136,7 @@ pub(crate) struct Channels {
 
 impl Channels {
     /// Numbers of a task: whole runs of a channel, or whole rows where a run is one number.
-    fn part(&self) -> usize {
+    pub(super) fn part(&self) -> usize {
         let unit = match (self.count, self.inner) {
             (1, _) => 1,
             (count, 1) => count,
@@ -140,40 +145,27 @@ impl Channels {
         unit * (PART / unit).max(1)
     }
 
+    /// Whether each number of a row is another channel's.
+    fn is_by_row(&self) -> bool {
+        self.count > 1 && self.inner == 1
+    }
+
     /// Numbers of a run.
-    fn run(&self) -> usize {
+    pub(super) fn run(&self) -> usize {
         if self.count == 1 { usize::MAX } else { self.inner.max(1) }
     }
 }
 
 /// The fake-quantized numbers; `scale` and `zero` are one number for each channel, an empty `zero` is none.
 pub(super) fn fake_quantize(x: &[f32], scale: &[f32], zero: &[f32], channels: Channels, grid: Grid) -> Vec<f32> {
-    let quantizers = quantizers(scale, zero, grid);
-    assert_eq!(quantizers.len(), channels.count, "one step for each channel");
+    let steps = &Steps::new(scale, zero, channels, grid);
     let mut y: Vec<f32> = Vec::with_capacity(x.len());
     let part = channels.part();
     let parts = y.spare_capacity_mut()[..x.len()].par_chunks_mut(part).zip(x.par_chunks(part)).enumerate();
-    parts.for_each(|(index, (y, x))| {
-        if channels.count > 1 && channels.inner == 1 {
-            for (y, x) in y.chunks_mut(channels.count).zip(x.chunks(channels.count)) {
-                dispatch(ForwardRow { x, y, quantizers: &quantizers });
-            }
-            return;
-        }
-        let first = index * part / channels.run();
-        for (run, (y, x)) in y.chunks_mut(channels.run()).zip(x.chunks(channels.run())).enumerate() {
-            dispatch(Forward { x, y, quantizer: quantizers[(first + run) % channels.count] });
-        }
-    });
+    for_parts(parts, |(index, (y, x))| dispatch(Forward { x, y, steps, first: index * part / channels.run() }));
     // SAFETY: every part has been written.
     unsafe { y.set_len(x.len()) };
     y
-}
-
-fn quantizers(scale: &[f32], zero: &[f32], grid: Grid) -> Vec<Quantizer> {
-    assert!(zero.is_empty() || zero.len() == scale.len(), "one zero point for each step, or none");
-    let zero = |c: usize| zero.get(c).copied().unwrap_or(0.0);
-    scale.iter().enumerate().map(|(c, scale)| Quantizer { scale: *scale, zero: zero(c), grid }).collect()
 }
 
 /// Gradients of the numbers, of each channel's step, and of its zero point.
@@ -194,35 +186,17 @@ pub(super) fn fake_quantize_gradients(
     grid: Grid,
 ) -> Gradients {
     assert_eq!(x.len(), dy.len(), "the gradient's length");
-    let quantizers = quantizers(scale, zero, grid);
-    assert_eq!(quantizers.len(), channels.count, "one step for each channel");
+    let steps = &Steps::new(scale, zero, channels, grid);
     let mut dx: Vec<f32> = Vec::with_capacity(x.len());
     let part = channels.part();
     // The sums of each task, for channels from its first one on.
-    let sums: Vec<Vec<[f32; 2]>> = dx.spare_capacity_mut()[..x.len()]
-        .par_chunks_mut(part)
-        .zip(x.par_chunks(part).zip(dy.par_chunks(part)))
-        .enumerate()
-        .map(|(index, (dx, (x, dy)))| {
-            if channels.count > 1 && channels.inner == 1 {
-                let mut sums = vec![[0.0f32; 2]; channels.count];
-                let rows = x.chunks(channels.count).zip(dy.chunks(channels.count));
-                for (dx, (x, dy)) in dx.chunks_mut(channels.count).zip(rows) {
-                    dispatch(BackwardRow { x, dy, dx, quantizers: &quantizers, sums: &mut sums });
-                }
-                return sums;
-            }
-            let first = index * part / channels.run();
-            let runs = x.chunks(channels.run()).zip(dy.chunks(channels.run()));
-            let runs = dx.chunks_mut(channels.run()).zip(runs).enumerate();
-            let backward =
-                |(run, (dx, (x, dy)))| dispatch(Backward { x, dy, dx, quantizer: quantizers[(first + run) % channels.count] });
-            runs.map(backward).collect()
-        })
-        .collect();
+    let parts = x.par_chunks(part).zip(dy.par_chunks(part));
+    let parts = dx.spare_capacity_mut()[..x.len()].par_chunks_mut(part).zip(parts).enumerate();
+    let sums: Vec<Vec<[f32; 2]>> =
+        map_parts(parts, |(index, (dx, (x, dy)))| dispatch(Backward { x, dy, dx, steps, first: index * part / channels.run() }));
     let mut totals = vec![[0.0f64; 2]; channels.count];
     for (index, sums) in sums.iter().enumerate() {
-        let first = if channels.inner == 1 { 0 } else { index * part / channels.run() };
+        let first = if channels.is_by_row() { 0 } else { index * part / channels.run() };
         for (run, [of_scale, clipped]) in sums.iter().enumerate() {
             let total = &mut totals[(first + run) % channels.count];
             total[0] += f64::from(*of_scale);
@@ -236,97 +210,117 @@ pub(super) fn fake_quantize_gradients(
     Gradients { dx, d_scale, d_zero }
 }
 
-/// Numbers of one channel.
+/// The grids of all channels.
+struct Steps<'a> {
+    scale: &'a [f32],
+    zero: Cow<'a, [f32]>,
+    channels: Channels,
+    grid: Grid,
+}
+
+impl<'a> Steps<'a> {
+    fn new(scale: &'a [f32], zero: &'a [f32], channels: Channels, grid: Grid) -> Self {
+        assert_eq!(scale.len(), channels.count, "one step for each channel");
+        let zero = if zero.is_empty() { Cow::Owned(vec![0.0; scale.len()]) } else { Cow::Borrowed(zero) };
+        assert_eq!(zero.len(), scale.len(), "one zero point for each step, or none");
+        Self { scale, zero, channels, grid }
+    }
+
+    /// That of a run, counted from the first one of all.
+    #[inline(always)]
+    fn of_run(&self, run: usize) -> Quantizer {
+        let channel = run % self.channels.count;
+        Quantizer { scale: self.scale[channel], zero: self.zero[channel], grid: self.grid }
+    }
+}
+
+/// The numbers of a task.
 struct Forward<'a> {
     x: &'a [f32],
     y: &'a mut [MaybeUninit<f32>],
-    quantizer: Quantizer,
+    steps: &'a Steps<'a>,
+    /// Runs before these.
+    first: usize,
 }
 
 impl Kernel for Forward<'_> {
     type Output = ();
 
+    // No loop is in a closure, which would not be compiled for the level.
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        for (y, x) in self.y.iter_mut().zip(self.x) {
-            y.write(self.quantizer.apply(*x));
+        let Self { x, y, steps, first } = self;
+        let (count, run, grid) = (steps.channels.count, steps.channels.run(), steps.grid);
+        if steps.channels.is_by_row() {
+            for (y, x) in y.chunks_mut(count).zip(x.chunks(count)) {
+                for (((y, x), scale), zero) in y.iter_mut().zip(x).zip(steps.scale).zip(&*steps.zero) {
+                    y.write(Quantizer { scale: *scale, zero: *zero, grid }.apply(*x));
+                }
+            }
+            return;
+        }
+        for (index, (y, x)) in y.chunks_mut(run).zip(x.chunks(run)).enumerate() {
+            let quantizer = steps.of_run(first + index);
+            for (y, x) in y.iter_mut().zip(x) {
+                y.write(quantizer.apply(*x));
+            }
         }
     }
 }
 
-/// A number of each channel.
-struct ForwardRow<'a> {
-    x: &'a [f32],
-    y: &'a mut [MaybeUninit<f32>],
-    quantizers: &'a [Quantizer],
-}
-
-impl Kernel for ForwardRow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        for ((y, x), quantizer) in self.y.iter_mut().zip(self.x).zip(self.quantizers) {
-            y.write(quantizer.apply(*x));
-        }
-    }
-}
-
-/// Numbers of one channel; gives the gradient of the step, and the sum of the gradients of what was clipped.
+/// The numbers of a task; gives for each run, or for each channel of rows, the gradient of the step and the sum of the gradients of
+/// what was clipped.
 struct Backward<'a> {
     x: &'a [f32],
     dy: &'a [f32],
     dx: &'a mut [MaybeUninit<f32>],
-    quantizer: Quantizer,
+    steps: &'a Steps<'a>,
+    /// Runs before these.
+    first: usize,
 }
 
 impl Kernel for Backward<'_> {
-    type Output = [f32; 2];
+    type Output = Vec<[f32; 2]>;
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) -> [f32; 2] {
-        let Self { x, dy, dx, quantizer } = self;
-        let (mut of_scale, mut clipped) = ([0.0f32; LANES], [0.0f32; LANES]);
-        let whole = x.len() / LANES * LANES;
-        let chunks = x[..whole].chunks_exact(LANES).zip(dy[..whole].chunks_exact(LANES));
-        for ((x, dy), dx) in chunks.zip(dx[..whole].chunks_exact_mut(LANES)) {
-            for lane in 0..LANES {
-                let [d, s, c] = quantizer.gradients(x[lane], dy[lane]);
-                dx[lane].write(d);
+    unsafe fn run<S: Simd>(self) -> Vec<[f32; 2]> {
+        let Self { x, dy, dx, steps, first } = self;
+        let (count, run, grid) = (steps.channels.count, steps.channels.run(), steps.grid);
+        if steps.channels.is_by_row() {
+            let (mut of_scale, mut clipped) = (vec![0.0f32; count], vec![0.0f32; count]);
+            for (dx, (x, dy)) in dx.chunks_mut(count).zip(x.chunks(count).zip(dy.chunks(count))) {
+                let numbers = dx.iter_mut().zip(x).zip(dy).zip(steps.scale).zip(&*steps.zero);
+                for (((((dx, x), dy), scale), zero), (of_scale, clipped)) in numbers.zip(of_scale.iter_mut().zip(&mut clipped)) {
+                    let [d, s, c] = Quantizer { scale: *scale, zero: *zero, grid }.gradients(*x, *dy);
+                    dx.write(d);
+                    *of_scale += s;
+                    *clipped += c;
+                }
+            }
+            return of_scale.into_iter().zip(clipped).map(|(of_scale, clipped)| [of_scale, clipped]).collect();
+        }
+        let mut sums = Vec::with_capacity(x.len().div_ceil(run));
+        for (index, (dx, (x, dy))) in dx.chunks_mut(run).zip(x.chunks(run).zip(dy.chunks(run))).enumerate() {
+            let quantizer = steps.of_run(first + index);
+            let (mut of_scale, mut clipped) = ([0.0f32; LANES], [0.0f32; LANES]);
+            let whole = x.len() / LANES * LANES;
+            let chunks = x[..whole].chunks_exact(LANES).zip(dy[..whole].chunks_exact(LANES));
+            for ((x, dy), dx) in chunks.zip(dx[..whole].chunks_exact_mut(LANES)) {
+                for lane in 0..LANES {
+                    let [d, s, c] = quantizer.gradients(x[lane], dy[lane]);
+                    dx[lane].write(d);
+                    of_scale[lane] += s;
+                    clipped[lane] += c;
+                }
+            }
+            for (lane, ((x, dy), dx)) in x[whole..].iter().zip(&dy[whole..]).zip(&mut dx[whole..]).enumerate() {
+                let [d, s, c] = quantizer.gradients(*x, *dy);
+                dx.write(d);
                 of_scale[lane] += s;
                 clipped[lane] += c;
             }
+            sums.push([of_scale.iter().sum(), clipped.iter().sum()]);
         }
-        for (lane, ((x, dy), dx)) in x[whole..].iter().zip(&dy[whole..]).zip(&mut dx[whole..]).enumerate() {
-            let [d, s, c] = quantizer.gradients(*x, *dy);
-            dx.write(d);
-            of_scale[lane] += s;
-            clipped[lane] += c;
-        }
-        [of_scale.iter().sum(), clipped.iter().sum()]
-    }
-}
-
-/// A number of each channel, whose sums it adds to.
-struct BackwardRow<'a> {
-    x: &'a [f32],
-    dy: &'a [f32],
-    dx: &'a mut [MaybeUninit<f32>],
-    quantizers: &'a [Quantizer],
-    sums: &'a mut [[f32; 2]],
-}
-
-impl Kernel for BackwardRow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let numbers = self.x.iter().zip(self.dy).zip(self.dx.iter_mut());
-        for (((x, dy), dx), (quantizer, sums)) in numbers.zip(self.quantizers.iter().zip(self.sums)) {
-            let [d, s, c] = quantizer.gradients(*x, *dy);
-            dx.write(d);
-            sums[0] += s;
-            sums[1] += c;
-        }
+        sums
     }
 }

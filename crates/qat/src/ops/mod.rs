@@ -1,7 +1,7 @@
 //! Operations that training on a CPU spends its time in, each as one pass forward and one pass backward.
 //!
 //! On Burn's Flex and ndarray backends they are kernels of this crate, entered through Burn's backend extensions: [`conv2d`],
-//! [`max_pool2d`], [`norm`] and [`fake_quantize`]. On every other device, for numbers other than f32, and within
+//! [`max_pool2d`], [`norm`], [`finish`], [`pad`], [`slice`], [`fake_quantize`], [`weight_step`] and [`range`]. On every other device, for numbers other than f32, and within
 //! [`with_reference_operations`], they are the compositions of Burn operations that define them, in [`reference`].
 //! Results of the kernels do not depend on the number of threads, and are the same in every run on one machine.
 
@@ -10,10 +10,16 @@ mod codes;
 mod conv2d;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
+mod finish;
 mod grid;
+pub mod kernels;
+mod largest;
 mod max_pool;
 mod norm;
+mod parts;
+mod range;
 mod reference;
+mod region;
 mod scratch;
 mod simd;
 
@@ -21,11 +27,19 @@ use std::cell::Cell;
 
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Shape, Slice, Tensor};
+
+use crate::clamp::Clamp;
+use crate::nn::SliceRange;
 
 pub(crate) use backend::After;
-use backend::{Conv2dOps, FakeQuantizeOps, MaxPool2dOps, NormOperands, NormOps, NormOutput, Operand};
+use backend::{
+    Conv2dOps, FakeQuantizeOps, FinishOperands, FinishOps, MaxPool2dOps, NormOperands, NormOps, NormOutput, Operand, RangeOps,
+    RangeValue, RegionOps, WeightStepOps,
+};
 pub(crate) use grid::{Channels, Grid};
+pub(crate) use range::{RangeCodes, RangeEnds};
+use region::{Move, Region};
 
 /// Convolution of `x` `[N, c_in, H, W]` by `weight` `[c_out, c_in / groups, k_h, k_w]`, plus `bias` `[c_out]`.
 ///
@@ -67,14 +81,62 @@ pub(crate) fn fake_quantize<const D: usize>(
     if !has_kernels(&x) || !has_kernels(&scale) {
         return reference::fake_quantize(x, scale, zero, channel_axis, grid);
     }
-    let dims = x.dims();
-    let channels = match channel_axis {
-        Some(axis) => Channels { count: dims[axis], inner: dims[axis + 1..].iter().product() },
-        None => Channels { count: 1, inner: dims.iter().product() },
-    };
+    let channels = channels(&x, channel_axis);
     assert_eq!(scale.dims(), [channels.count], "one step for each channel");
     let (scale, zero) = (scale.into_dispatch(), Operand::new(zero));
     Tensor::from_dispatch(<Dispatch as FakeQuantizeOps>::training_fake_quantize(x.into_dispatch(), scale, zero, channels, grid))
+}
+
+fn channels<const D: usize>(x: &Tensor<D>, axis: Option<usize>) -> Channels {
+    let dims = x.dims();
+    match axis {
+        Some(axis) => Channels { count: dims[axis], inner: dims[axis + 1..].iter().product() },
+        None => Channels { count: 1, inner: dims.iter().product() },
+    }
+}
+
+/// `max |w| / steps` of each channel of a weight, `[channels]`, or `min_scale` where that is more; without a gradient (Q4).
+pub(crate) fn weight_step<const D: usize>(
+    weight: Tensor<D>,
+    channel_axis: Option<usize>,
+    steps: f32,
+    min_scale: f32,
+) -> Tensor<1> {
+    if !has_kernels(&weight) {
+        return reference::weight_step(weight, channel_axis, steps, min_scale);
+    }
+    let channels = channels(&weight, channel_axis);
+    Tensor::from_dispatch(<Dispatch as WeightStepOps>::training_weight_step(weight.into_dispatch(), channels, steps, min_scale))
+}
+
+/// Step, and where it has both ends zero point, of a range, all of shape `[1]` (Q2), (Q3), (Q60).
+pub(crate) fn range(min: Tensor<1>, max: Tensor<1>, codes: RangeCodes) -> Steps {
+    if !has_kernels(&min) || !has_kernels(&max) {
+        return reference::range(min, max, codes);
+    }
+    let value = |value: RangeValue| {
+        let (min, max) = (min.clone().into_dispatch(), max.clone().into_dispatch());
+        Tensor::from_dispatch(<Dispatch as RangeOps>::training_range(min, max, codes, value))
+    };
+    (value(RangeValue::Step), (codes.ends == RangeEnds::Both).then(|| value(RangeValue::ZeroPoint)))
+}
+
+/// A clamp and, with steps, the grid after it, of `x` or of the sum of `x` and a `y` of its shape (Q90).
+pub(crate) fn finish<const D: usize>(x: Tensor<D>, y: Option<Tensor<D>>, mut after: After, steps: Option<Steps>) -> Tensor<D> {
+    if let After::Grid(grid) = &mut after {
+        grid.keeps_infinity = !x.device().is_autodiff();
+    }
+    let is_same_shape = y.as_ref().is_none_or(|y| y.dims() == x.dims() && has_kernels(y));
+    if !has_kernels(&x) || !is_same_shape {
+        return reference::finish(x, y, after, steps);
+    }
+    if matches!((&y, after), (None, After::Clamp(Clamp::NONE))) {
+        return x;
+    }
+    let (scale, zero) = steps.map_or((None, None), |(scale, zero)| (Some(scale), zero));
+    let operands =
+        FinishOperands { x: x.into_dispatch(), y: Operand::new(y), scale: Operand::new(scale), zero: Operand::new(zero) };
+    Tensor::from_dispatch(<Dispatch as FinishOps>::training_finish(operands, after))
 }
 
 /// The largest number of each window of `x` `[N, C, H, W]`; the gradient goes to the first of equal ones.
@@ -134,6 +196,54 @@ pub(crate) fn norm(z: Tensor<4>, norm: Norm, mut after: After, steps: Option<Ste
     };
     let NormOutput { out, mean, variance } = <Dispatch as NormOps>::training_norm(operands, norm.epsilon as f32, after);
     (Tensor::from_dispatch(out), (Tensor::from_dispatch(mean), Tensor::from_dispatch(variance)))
+}
+
+/// `x` among zeros, `(before, after)` for each axis.
+pub(crate) fn pad<const D: usize>(x: Tensor<D>, padding: [(usize, usize); D]) -> Tensor<D> {
+    let size = x.dims();
+    if !has_kernels(&x) || !(2..=region::AXES + 1).contains(&D) || padding[0] != (0, 0) || size.contains(&0) {
+        return x.pad(padding, 0.0);
+    }
+    let whole: [usize; D] = std::array::from_fn(|axis| padding[axis].0 + size[axis] + padding[axis].1);
+    let region = Region {
+        whole: of_sample(1, |axis| whole[axis], D),
+        start: of_sample(0, |axis| padding[axis].0, D),
+        step: [1; region::AXES],
+        size: of_sample(1, |axis| size[axis], D),
+    };
+    moved(x, region, Move::Put, whole)
+}
+
+/// A box of every sample of `x`, with a range for each axis of the sample.
+pub(crate) fn slice<const D: usize>(x: Tensor<D>, ranges: &[SliceRange]) -> Tensor<D> {
+    let whole = x.dims();
+    let size = |axis: usize| {
+        ranges[axis - 1].end.min(whole[axis]).saturating_sub(ranges[axis - 1].start).div_ceil(ranges[axis - 1].step)
+    };
+    let taken: [usize; D] = std::array::from_fn(|axis| if axis == 0 { whole[0] } else { size(axis) });
+    if !has_kernels(&x) || !(2..=region::AXES + 1).contains(&D) || taken.contains(&0) {
+        let slices: [Slice; D] = std::array::from_fn(|axis| match axis.checked_sub(1).map(|axis| ranges[axis]) {
+            Some(SliceRange { start, end, step }) => Slice::new(start as isize, Some(end as isize), step as isize),
+            None => Slice::full(),
+        });
+        return x.slice(slices);
+    }
+    let region = Region {
+        whole: of_sample(1, |axis| whole[axis], D),
+        start: of_sample(0, |axis| ranges[axis - 1].start, D),
+        step: of_sample(1, |axis| ranges[axis - 1].step, D),
+        size: of_sample(1, |axis| taken[axis], D),
+    };
+    moved(x, region, Move::Take, taken)
+}
+
+/// A number for each axis of a sample of a batch of `rank` axes, after those that are missing to [`region::AXES`].
+fn of_sample(missing: usize, number: impl Fn(usize) -> usize, rank: usize) -> [usize; region::AXES] {
+    std::array::from_fn(|axis| (axis + rank).checked_sub(region::AXES).filter(|axis| *axis > 0).map_or(missing, &number))
+}
+
+fn moved<const D: usize>(x: Tensor<D>, region: Region, to: Move, shape: [usize; D]) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as RegionOps>::training_region(x.into_dispatch(), region, to, Shape::from(shape)))
 }
 
 thread_local! {

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{After, Grid, Norm, Steps};
+use super::{After, Grid, Norm, RangeCodes, RangeEnds, Steps};
 use crate::fake_quantize::round_ste;
 
 /// As [`super::fake_quantize`].
@@ -24,9 +24,49 @@ pub(crate) fn fake_quantize<const D: usize>(
             let zero = zero.reshape(shape);
             (codes + zero.clone()).clamp(grid.low, grid.high) - zero
         }
+        None if grid.low == f32::NEG_INFINITY && grid.high == f32::INFINITY => codes,
         None => codes.clamp(grid.low, grid.high),
     };
     codes * step
+}
+
+/// As [`super::weight_step`].
+pub(crate) fn weight_step<const D: usize>(
+    weight: Tensor<D>,
+    channel_axis: Option<usize>,
+    steps: f32,
+    min_scale: f32,
+) -> Tensor<1> {
+    let others: Vec<usize> = (0..D).filter(|axis| Some(*axis) != channel_axis).collect();
+    let count = channel_axis.map_or(1, |axis| weight.dims()[axis]);
+    (weight.detach().max_abs_dims(&others).reshape([count]) / steps).clamp_min(min_scale)
+}
+
+/// As [`super::range`].
+pub(crate) fn range(min: Tensor<1>, max: Tensor<1>, codes: RangeCodes) -> Steps {
+    let high = codes.upper().apply(max);
+    let low = || min.clone().clamp_max(0.0);
+    let length = match codes.ends {
+        RangeEnds::Upper => high,
+        RangeEnds::Both => high - low(),
+        RangeEnds::Farther => high.max_pair(-low()),
+    };
+    let scale = (length / codes.steps).clamp_min(codes.min_scale);
+    let zero_point = (codes.ends == RangeEnds::Both).then(|| -round_ste(low() / scale.clone()) + codes.quant_min);
+    (scale, zero_point)
+}
+
+/// As [`super::finish`].
+pub(crate) fn finish<const D: usize>(x: Tensor<D>, y: Option<Tensor<D>>, after: After, steps: Option<Steps>) -> Tensor<D> {
+    let x = match y {
+        Some(y) => x + y,
+        None => x,
+    };
+    match (after, steps) {
+        (After::Grid(grid), Some((scale, zero))) => fake_quantize(x, scale, zero, None, grid),
+        (After::Grid(grid), None) => grid.clamp.apply(x),
+        (After::Clamp(clamp), _) => clamp.apply(x),
+    }
 }
 
 /// As [`super::norm`].
@@ -43,12 +83,7 @@ pub(crate) fn norm(z: Tensor<4>, norm: Norm, after: After, steps: Option<Steps>)
         None => (z, norm.gamma / sigma),
     };
     let out = x * factor.reshape(channels) + shift.reshape(channels);
-    let out = match (after, steps) {
-        (After::Grid(grid), Some((scale, zero))) => fake_quantize(out, scale, zero, None, grid),
-        (After::Grid(grid), None) => grid.clamp.apply(out),
-        (After::Clamp(clamp), _) => clamp.apply(out),
-    };
-    (out, (mean.detach(), variance.detach()))
+    (finish(out, None, after, steps), (mean.detach(), variance.detach()))
 }
 
 /// Mean and biased variance of each channel, `[c]`, in the order of operations of Burn's batch norm.

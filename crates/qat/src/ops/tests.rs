@@ -2,10 +2,14 @@
 //! with every number of threads.
 
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Slice, Tensor, TensorData};
 
-use super::{After, Grid, Norm, fake_quantize, max_pool2d, norm, reference};
+use super::{
+    After, Grid, Norm, RangeCodes, RangeEnds, Steps, fake_quantize, finish, max_pool2d, norm, pad, range, reference, slice,
+    weight_step,
+};
 use crate::clamp::Clamp;
+use crate::nn::SliceRange;
 
 /// Seed of every draw of this file.
 pub(super) const SEED: u64 = 20_261_124;
@@ -138,6 +142,13 @@ fn convolutions_of_the_networks_are_near_burns() {
         [5, 64, 64, 14, 3, 2, 1, 64],
         [5, 64, 96, 8, 1, 1, 0, 1],
         [5, 20, 30, 7, 1, 1, 0, 1],
+        [1, 64, 64, 7, 3, 1, 1, 64],
+        [3, 128, 128, 2, 3, 2, 1, 128],
+        [2, 8, 8, 16, 3, 1, 1, 8],
+        [4, 128, 256, 1, 1, 1, 0, 1],
+        [1, 32, 64, 4, 1, 1, 0, 1],
+        [1, 16, 32, 32, 1, 2, 0, 1],
+        [2, 64, 64, 5, 3, 2, 1, 1],
     ] {
         Problem::of(problem).check(SEED);
     }
@@ -397,6 +408,156 @@ fn a_grid_after_batch_norm_is_the_composition_of_the_two() {
     }
 }
 
+/// Output, and gradients of both operands, step and zero point, of a sum and what follows it.
+fn finished(kernel: bool, numbers: [&[f32]; 2], shapes: [[usize; 3]; 2], after: After, zero: Option<f32>) -> Vec<Vec<f32>> {
+    let device = Device::flex().autodiff();
+    let operand = |i: usize| Tensor::<3>::from_data(TensorData::new(numbers[i].to_vec(), shapes[i]), &device).require_grad();
+    let (x, y) = (operand(0), (!numbers[1].is_empty()).then(|| operand(1)));
+    let scale = Tensor::<1>::from_floats([0.0371], &device).require_grad();
+    let zero = zero.map(|zero| Tensor::<1>::from_floats([zero], &device).require_grad());
+    let steps = matches!(after, After::Grid(_)).then(|| (scale.clone(), zero.clone()));
+    let run = if kernel { finish } else { reference::finish };
+    let out = run(x.clone(), y.clone(), after, steps);
+    let weights = Draws(SEED).tensor(out.dims(), &device);
+    let gradients = (out.clone() * weights).sum().backward();
+    let mut found = vec![values(&out), values(&x.grad(&gradients).unwrap())];
+    found.extend(y.and_then(|y| y.grad(&gradients)).map(|dy| values(&dy)));
+    found.extend(scale.grad(&gradients).map(|gradient| values(&gradient)));
+    found.extend(zero.and_then(|zero| zero.grad(&gradients)).map(|gradient| values(&gradient)));
+    found
+}
+
+#[test]
+fn sums_and_what_follows_them_equal_the_composition() {
+    let mut draws = Draws(SEED);
+    let mut x: Vec<f32> = special(0.0371).into_iter().filter(|x| x.abs() < 10.0).collect();
+    x.extend((0..90_000).map(|_| draws.number()));
+    let full = [1, x.len(), 1];
+    let y: Vec<f32> = x.iter().map(|x| if draws.below(4) == 0 { 0.0 } else { 0.5 * draws.number() - 0.25 * x }).collect();
+    let operands: [(&[f32], [usize; 3]); 3] = [(&[], full), (&y, full), (&y[..1], [1, 1, 1])];
+    let grids = [(None, Grid::new(-7.0, 7.0)), (Some(-3.0), Grid::new(-8.0, 7.0)), (None, Grid::new(0.0, 255.0))];
+    for (y, shape) in operands {
+        for clamp in CLAMPS {
+            let grids = grids.map(|(zero, grid)| (zero, After::Grid(grid.after(clamp))));
+            for (zero, after) in std::iter::once((None, After::Clamp(clamp))).chain(grids) {
+                let expected = finished(false, [&x, y], [full, shape], after, zero);
+                let got = finished(true, [&x, y], [full, shape], after, zero);
+                assert_eq!(got.len(), expected.len());
+                assert_eq!(got[0], expected[0], "{shape:?}, {after:?}: values");
+                for (what, (got, expected)) in got.iter().zip(&expected).enumerate().skip(1) {
+                    // The composition takes the difference of two sums for a step, each much larger than it.
+                    let tolerance = if got.len() == 1 { 5e-3 } else { 1e-5 };
+                    let distance = distance(got, expected);
+                    assert!(distance < tolerance, "{shape:?}, {after:?}, zero {zero:?}, gradient {what}: {distance}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ranges_equal_the_composition() {
+    let device = Device::flex().autodiff();
+    let run = |range: fn(Tensor<1>, Tensor<1>, RangeCodes) -> Steps, [low, high]: [f32; 2], codes: RangeCodes| {
+        let ends = [low, high].map(|end| Tensor::<1>::from_floats([end], &device).require_grad());
+        let [min, max] = &ends;
+        let (scale, zero) = range(min.clone(), max.clone(), codes);
+        let mut found = vec![values(&scale)];
+        let mut loss = scale * 3.0;
+        if let Some(zero) = zero {
+            found.push(values(&zero));
+            loss = loss + zero * 0.7;
+        }
+        let gradients = loss.backward();
+        // The composition has none where an end does not take part; that is 0.
+        found.extend(ends.map(|end| end.grad(&gradients).map_or(vec![0.0], |gradient| values(&gradient))));
+        found
+    };
+    let numbers = [-1.7f32, -0.3, -1e-9, 0.0, 1e-9, 0.2, 1.7, 5.9, 6.0, 7.0];
+    for ends in [RangeEnds::Upper, RangeEnds::Both, RangeEnds::Farther] {
+        for limit in [6.0, f32::INFINITY] {
+            for steps in [15.0, 255.0] {
+                let codes = RangeCodes { quant_min: -8.0, steps, min_scale: 1e-6, limit, ends };
+                for bounds in numbers.iter().flat_map(|min| numbers.map(|max| [*min, max])) {
+                    let (got, expected) = (run(range, bounds, codes), run(reference::range, bounds, codes));
+                    let count = got.len() - 2;
+                    assert_eq!(got[..count], expected[..count], "{bounds:?}, {codes:?}: values");
+                    // Those of a zero point are differences of numbers of this size.
+                    let size = 3.0 / steps + 0.7 / got[0][0];
+                    for (got, expected) in got[count..].iter().zip(&expected[count..]) {
+                        let tolerance = 1e-5 * expected[0].abs() + 1e-6 * size;
+                        assert!(
+                            (got[0] - expected[0]).abs() <= tolerance,
+                            "{bounds:?}, {codes:?}: {got:?}, expected {expected:?}"
+                        );
+                    }
+                }
+                let got = run(range, [f32::NAN, f32::NAN], codes);
+                assert_eq!(got[0][0].is_nan(), run(reference::range, [f32::NAN, f32::NAN], codes)[0][0].is_nan(), "{codes:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn steps_follow_the_largest_weights_as_the_composition_does() {
+    let device = Device::flex().autodiff();
+    for (shape, axis) in [([16, 3, 25], Some(0)), ([40, 1, 30], Some(2)), ([2, 70, 600], Some(1)), ([5, 6, 7], None)] {
+        let weight = Draws(SEED).tensor(shape, &device).require_grad();
+        for weight in [weight.clone(), weight.swap_dims(0, 2)] {
+            let axis = axis.filter(|axis| *axis < 3);
+            let (got, expected) = (weight_step(weight.clone(), axis, 7.0, 0.1), reference::weight_step(weight, axis, 7.0, 0.1));
+            assert_eq!(values(&got), values(&expected), "{shape:?}, {axis:?}");
+            assert!(!got.is_require_grad());
+        }
+    }
+}
+
+#[test]
+fn pads_and_slices_are_burns() {
+    let device = Device::flex().autodiff();
+    let whole = |end: usize| SliceRange { start: 0, end, step: 1 };
+    let shape = [9, 6, 14, 15];
+    let x = || Draws(SEED).tensor(shape, &device).require_grad();
+    let check = |what: &str, x: [Tensor<4>; 2], y: [Tensor<4>; 2]| {
+        let weights = Draws(SEED).tensor(y[0].dims(), &device);
+        let [got, expected] = [0, 1].map(|i| {
+            let gradients = (y[i].clone() * weights.clone()).sum().backward();
+            (y[i].dims(), values(&y[i]), values(&x[i].grad(&gradients).unwrap()))
+        });
+        assert!(got == expected, "{what}");
+    };
+    for padding in [[(0, 0), (5, 5), (0, 0), (0, 0)], [(0, 0), (1, 0), (2, 3), (0, 4)], [(0, 0); 4]] {
+        let operands = [x(), x()];
+        let results = [pad(operands[0].clone(), padding), operands[1].clone().pad(padding, 0.0)];
+        check(&format!("{padding:?}"), operands, results);
+    }
+    let stepped = |start, end, step| SliceRange { start, end, step };
+    for ranges in [
+        [whole(6), stepped(0, 14, 2), stepped(0, 15, 2)],
+        [stepped(1, 5, 3), stepped(3, 4, 1), stepped(2, 15, 4)],
+        [whole(6), whole(14), whole(15)],
+    ] {
+        let slices: [Slice; 4] = std::array::from_fn(|axis| match axis.checked_sub(1).map(|axis| ranges[axis]) {
+            Some(SliceRange { start, end, step }) => Slice::new(start as isize, Some(end as isize), step as isize),
+            None => Slice::full(),
+        });
+        let operands = [x(), x()];
+        let results = [slice(operands[0].clone(), &ranges), operands[1].clone().slice(slices)];
+        check(&format!("{ranges:?}"), operands, results);
+    }
+    // Fewer axes, and an axis that is not in order.
+    let x = Draws(SEED).tensor([70, 11, 30], &device);
+    let ranges = [stepped(2, 9, 2), stepped(1, 30, 3)];
+    let turned = x.clone().swap_dims(1, 2).swap_dims(1, 2);
+    assert_eq!(
+        values(&slice(turned, &ranges)),
+        values(&x.clone().slice([0..70, 2..9, 1..30]).slice([Slice::full(), Slice::new(0, None, 2), Slice::new(0, None, 3)]))
+    );
+    let row = x.reshape([70, 330]);
+    assert_eq!(values(&pad(row.clone(), [(0, 0), (3, 1)])), values(&row.pad([(0, 0), (3, 1)], 0.0)));
+}
+
 #[test]
 fn max_pools_are_burns() {
     let device = Device::flex().autodiff();
@@ -429,6 +590,7 @@ fn results_do_not_depend_on_threads() {
         pool.install(|| {
             let mut found = Problem::of([9, 16, 24, 11, 3, 1, 1, 1]).run(conv2d, SEED);
             found.extend(Problem::of([7, 12, 12, 16, 3, 2, 1, 12]).run(conv2d, SEED));
+            found.extend(Problem::of([1, 64, 64, 8, 3, 1, 1, 1]).run(conv2d, SEED));
             found.extend(normalized(
                 true,
                 [37, 5, 7, 9],
@@ -438,6 +600,9 @@ fn results_do_not_depend_on_threads() {
             ));
             let x = Draws(SEED).tensor([70, 200, 10], &Device::flex()).into_data();
             found.extend(quantized(true, &x, &[0.04], &Some(vec![3.0]), None, Grid::new(-8.0, 7.0), false));
+            let numbers = x.as_slice::<f32>().expect("numbers of f32");
+            let after = After::Grid(Grid::new(-8.0, 7.0).after(Clamp::RELU6));
+            found.extend(finished(true, [numbers, numbers], [[70, 200, 10]; 2], after, Some(3.0)));
             found
         })
     };

@@ -3,6 +3,7 @@
 //! The walk is in order of execution: the images, then each layer's parameters and its output. Not here: noticing that a loss is
 //! wrong (see `segment`).
 
+use crate::classifier::Classifier;
 use crate::image_order::run_images;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
@@ -18,13 +19,6 @@ pub struct Culprit {
     pub operation: String,
     /// `output`, or the path of a parameter.
     pub tensor: String,
-}
-
-impl Culprit {
-    /// A parameter of a model whose layers are not known.
-    pub(crate) fn of_parameter(path: String) -> Self {
-        Self { layer: String::new(), operation: String::new(), tensor: path }
-    }
 }
 
 impl fmt::Display for Culprit {
@@ -74,9 +68,23 @@ fn magnitude(activation: &Activation) -> f32 {
         .fold(0.0, |largest: f32, x| if x.is_nan() || largest.is_nan() { f32::NAN } else { largest.max(x.abs()) })
 }
 
+/// The first parameter or statistic of `model` that holds NaN or an infinity, by its layer where those are known.
+pub(crate) fn spoilt<M: Classifier>(model: &M) -> Option<Culprit> {
+    let of_layer = model.quantized().and_then(|layers| {
+        layers.steps().find_map(|(step, layer)| {
+            let tensor = parameter(layer, |_| false)?;
+            Some(Culprit { layer: step.name.clone(), operation: layer.name().into(), tensor })
+        })
+    });
+    of_layer.or_else(|| {
+        let tensor = parameter(model, |_| false)?;
+        Some(Culprit { layer: String::new(), operation: String::new(), tensor })
+    })
+}
+
 /// Path of the first parameter or statistic of a module that holds NaN or an infinity; observers, which begin with infinities, and
 /// what `ignore` says are passed over.
-pub(crate) fn parameter<M: Module>(module: &M, ignore: fn(&str) -> bool) -> Option<String> {
+fn parameter<M: Module>(module: &M, ignore: fn(&str) -> bool) -> Option<String> {
     let mut search = Search { path: Vec::new(), found: None, ignore, in_observer: 0 };
     module.visit(&mut search);
     search.found

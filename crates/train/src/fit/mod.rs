@@ -24,6 +24,7 @@ mod learning_rate;
 pub(crate) mod measure;
 mod parameters;
 mod segment;
+pub(crate) mod stand_in;
 mod team;
 
 use crate::{

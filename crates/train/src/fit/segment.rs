@@ -12,7 +12,7 @@ use super::{
     team::{Part, Team},
 };
 use crate::{
-    checkpoint::{self, CheckpointInfo},
+    checkpoint::{self, CheckpointInfo, Form},
     classifier::{BatchResult, Classifier, StepOutput, Trainer},
     error::TrainError,
     metrics::{Row, Source},
@@ -262,8 +262,8 @@ impl<M: Classifier> Walk<'_, M> {
             if !result.loss.is_finite() {
                 let part = parts.iter().position(|part| !part.loss.is_finite()).unwrap_or(0);
                 let before = unread.before.train().fork(device);
-                let parameter = || diagnosis::parameter(&before, |_| false).map(Culprit::of_parameter);
-                let culprit = before.first_non_finite(unread.images[part].clone()).or_else(parameter);
+                let spoilt = || diagnosis::spoilt(&before);
+                let culprit = before.first_non_finite(unread.images[part].clone()).or_else(spoilt);
                 return Err(self.non_finite(unread.step, result.loss, culprit));
             }
             let loss = f64::from(result.loss);
@@ -390,8 +390,8 @@ impl<M: Classifier> Walk<'_, M> {
 
     /// Saves a checkpoint, unless the last step has spoilt a parameter.
     fn save(&mut self) -> Result<(), TrainError> {
-        if let Some(path) = diagnosis::parameter(&self.learner.model().model, |_| false) {
-            return Err(self.non_finite(self.shared.step, self.last_loss, Some(Culprit::of_parameter(path))));
+        if let Some(culprit) = diagnosis::spoilt(&self.learner.model().model) {
+            return Err(self.non_finite(self.shared.step, self.last_loss, Some(culprit)));
         }
         let metrics_bytes = self.shared.recorder.sync()?;
         let (model, optimizer) = self.records();
@@ -400,6 +400,7 @@ impl<M: Classifier> Walk<'_, M> {
             format: checkpoint::FORMAT,
             model: plan.model.clone(),
             phase: plan.phase,
+            form: Form::of(&self.learner.model().model),
             step: self.shared.step,
             total_steps: *total_steps,
             steps_per_epoch: *steps_per_epoch,

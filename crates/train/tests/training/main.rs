@@ -1,6 +1,7 @@
 //! Runs from the outside: how they stop and continue, and what they refuse.
 
 mod devices;
+mod float;
 mod knobs;
 mod quantized;
 mod refusals;

@@ -189,9 +189,28 @@ fn a_damaged_checkpoint_is_refused() {
         damage(name, &|bytes| bytes.clear());
         damage(name, &|bytes| bytes[3] ^= 0x40);
     }
-    damage("checkpoint.toml", &|bytes| *bytes = b"format = 9".to_vec());
+    damage("checkpoint.toml", &|bytes| *bytes = b"format = two".to_vec());
     fs::remove_file(checkpoint.folder().join("optimizer.bpk")).unwrap();
     assert!(matches!(checkpoint.state().unwrap_err(), TrainError::Malformed { .. }));
+}
+
+#[test]
+fn a_checkpoint_of_another_version_is_refused_before_its_other_keys_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    finished(folder.path());
+    let run = RunDirectory::open(folder.path()).unwrap();
+    let file = run.last_checkpoint().unwrap().unwrap().folder().join("checkpoint.toml");
+    // The first version did not say what was trained: its float checkpoints are those of modules.
+    let text = fs::read_to_string(&file).unwrap().replace("form = \"module\"\n", "");
+    assert!(text.starts_with("format = 2\n"), "{text}");
+    for format in [1, 3] {
+        fs::write(&file, text.replacen("format = 2", &format!("format = {format}"), 1)).unwrap();
+        let error = run.last_checkpoint().unwrap_err();
+        assert_eq!(error.to_string(), format!("{}: expected format 2, found format {format}", file.display()));
+        assert!(error.hint().unwrap().contains("the version that began it"), "{error}");
+    }
+    fs::write(&file, text).unwrap();
+    assert!(matches!(run.last_checkpoint().unwrap_err(), TrainError::Malformed { .. }), "a key is missing");
 }
 
 #[test]

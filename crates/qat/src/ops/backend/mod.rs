@@ -7,9 +7,13 @@
 
 mod conv2d;
 mod fake_quantize;
+mod finish;
 mod host;
 mod max_pool2d;
 mod norm;
+mod range;
+mod region;
+mod weight_step;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::ops::NodeGuard;
@@ -19,9 +23,13 @@ use burn::tensor::Tensor;
 
 pub(super) use conv2d::Conv2dOps;
 pub(super) use fake_quantize::FakeQuantizeOps;
+pub(super) use finish::{FinishOperands, FinishOps};
 pub(super) use max_pool2d::MaxPool2dOps;
 pub(crate) use norm::After;
 pub(super) use norm::{NormOperands, NormOps, NormOutput};
+pub(super) use range::{RangeOps, RangeValue};
+pub(super) use region::RegionOps;
+pub(super) use weight_step::WeightStepOps;
 
 /// An operand that may be absent.
 #[derive(Clone, Debug, ExtensionType)]

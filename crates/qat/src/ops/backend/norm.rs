@@ -58,7 +58,7 @@ pub(crate) struct NormOutput<B: Backend> {
     pub variance: FloatTensor<B>,
 }
 
-/// What follows a batch norm.
+/// What follows an operation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum After {
     /// A clamp.
@@ -169,7 +169,8 @@ fn norm_shape<B: Backend>(z: &FloatTensor<B>) -> NormShape {
     NormShape { batch: shape[0], channels: shape[1], area: shape[2] * shape[3] }
 }
 
-fn finish<B: Host>(after: After, scale: &Operand<B>, zero: &Operand<B>) -> Finish {
+/// What follows, with its numbers.
+pub(super) fn finish<B: Host>(after: After, scale: &Operand<B>, zero: &Operand<B>) -> Finish {
     let number = |operand: &Operand<B>| operand.numbers().first().copied();
     match after {
         After::Clamp(clamp) => Finish::Clamp(clamp),

@@ -6,7 +6,7 @@
 #![allow(unsafe_code, reason = "tiles read vectors through pointers, at offsets that the layout was made for")]
 #![allow(clippy::needless_range_loop, reason = "indices name the rows and columns of a tile in registers")]
 
-use crate::ops::simd::{Kernel, Simd};
+use crate::ops::simd::{Kernel, Simd, dispatch};
 
 /// Vectors of a tile at most.
 const VECTORS: usize = 3;
@@ -21,16 +21,25 @@ pub(super) struct PackedRows {
 }
 
 impl PackedRows {
-    /// Packs `rows` channels of `taps` numbers each, at most `most` channels a block; `get(row, tap)` are the numbers.
-    pub fn new(rows: usize, taps: usize, most: usize, get: impl Fn(usize, usize) -> f32) -> Self {
-        let block = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
-        let mut data = Vec::with_capacity(rows * taps);
-        for first in (0..rows).step_by(block) {
-            for tap in 0..taps {
-                data.extend((first..rows.min(first + block)).map(|row| get(row, tap)));
+    /// Packs `rows` channels; that of tap `i` and of row `r` is `weight[r · row + taps[i]]`.
+    pub fn new(weight: &[f32], rows: usize, row: usize, taps: &[usize]) -> Self {
+        struct Channels;
+        impl Kernel for Channels {
+            type Output = usize;
+            #[inline(always)]
+            unsafe fn run<S: Simd>(self) -> usize {
+                S::CHANNELS
             }
         }
-        Self { data, rows, block, taps }
+        let most = dispatch(Channels);
+        let block = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
+        let mut data = Vec::with_capacity(rows * taps.len());
+        for first in (0..rows).step_by(block) {
+            for tap in taps {
+                data.extend((first..rows.min(first + block)).map(|r| weight[r * row + tap]));
+            }
+        }
+        Self { data, rows, block, taps: taps.len() }
     }
 }
 
@@ -80,6 +89,41 @@ pub(super) fn planes_len(grid: [usize; 2], pitch: usize, offsets: &[usize]) -> u
     largest + grid[0].saturating_sub(1) * pitch + grid[1] + SLACK
 }
 
+/// How vectors cover a grid.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Cover {
+    /// Each row by itself; its last vector begins early enough to be whole. Results are written where they belong.
+    Rows,
+    /// All positions in the order of the planes, those between rows as well; results are cropped.
+    Flat,
+}
+
+impl Cover {
+    /// The one of less work for so many taps; `columns` of results may lie apart.
+    pub fn of([rows, columns]: [usize; 2], pitch: usize, taps: usize, lanes: usize, column: usize) -> Self {
+        if column != 1 || columns < lanes {
+            return Self::Flat;
+        }
+        // Cropping a row costs about as much as eight multiplications of vectors for each channel.
+        let flat = ((rows - 1) * pitch + columns).div_ceil(lanes) + rows * 8 / taps.max(1);
+        if rows * columns.div_ceil(lanes) <= flat { Self::Rows } else { Self::Flat }
+    }
+
+    /// Vectors of each channel.
+    pub fn vectors(self, [rows, columns]: [usize; 2], pitch: usize, lanes: usize) -> usize {
+        match self {
+            Self::Rows => rows * columns.div_ceil(lanes),
+            Self::Flat => ((rows - 1) * pitch + columns).div_ceil(lanes),
+        }
+    }
+}
+
+/// The grid, in one row where its rows follow each other in planes and results.
+pub(super) fn joined(grid: [usize; 2], pitch: usize, row: usize, column: usize) -> [usize; 2] {
+    let is_joined = pitch == grid[1] && column == 1 && row == grid[1];
+    if is_joined { [1, grid[0] * grid[1]] } else { grid }
+}
+
 impl Kernel for Correlation<'_> {
     type Output = ();
 
@@ -88,26 +132,24 @@ impl Kernel for Correlation<'_> {
         if self.grid[0] * self.grid[1] == 0 {
             return;
         }
-        if self.pitch == self.grid[1] && self.target.column == 1 && self.target.row == self.grid[1] {
-            self.grid = [1, self.grid[0] * self.grid[1]];
-            self.pitch = self.grid[1];
-            self.target.row = self.grid[1];
-        }
-        assert!(self.planes.len() >= planes_len(self.grid, self.pitch, self.offsets) - SLACK);
+        self.grid = joined(self.grid, self.pitch, self.target.row, self.target.column);
+        let cover = Cover::of(self.grid, self.pitch, self.offsets.len(), S::LANES, self.target.column);
+        let slack = if cover == Cover::Flat { 0 } else { SLACK };
+        assert!(self.planes.len() >= planes_len(self.grid, self.pitch, self.offsets) - slack);
         let mut first = 0;
         while first < self.rows.rows {
             let block = self.rows.block.min(self.rows.rows - first);
             // SAFETY: the instructions are there, as the caller promises; lengths were checked.
             unsafe {
                 match block {
-                    1 => self.block::<S, 1>(first),
-                    2 => self.block::<S, 2>(first),
-                    3 => self.block::<S, 3>(first),
-                    4 => self.block::<S, 4>(first),
-                    5 => self.block::<S, 5>(first),
-                    6 => self.block::<S, 6>(first),
-                    7 => self.block::<S, 7>(first),
-                    8 => self.block::<S, 8>(first),
+                    1 => self.block::<S, 1>(first, cover),
+                    2 => self.block::<S, 2>(first, cover),
+                    3 => self.block::<S, 3>(first, cover),
+                    4 => self.block::<S, 4>(first, cover),
+                    5 => self.block::<S, 5>(first, cover),
+                    6 => self.block::<S, 6>(first, cover),
+                    7 => self.block::<S, 7>(first, cover),
+                    8 => self.block::<S, 8>(first, cover),
                     _ => unreachable!("a block has at most eight channels"),
                 }
             }
@@ -119,16 +161,17 @@ impl Kernel for Correlation<'_> {
 impl Correlation<'_> {
     /// All positions of `M` channels from `first` on.
     #[inline(always)]
-    unsafe fn block<S: Simd, const M: usize>(&mut self, first: usize) {
+    unsafe fn block<S: Simd, const M: usize>(&mut self, first: usize, cover: Cover) {
         let [rows, columns] = self.grid;
         let target = self.target;
-        let is_aligned = target.column == 1 && columns.is_multiple_of(S::LANES);
         unsafe {
             let result = target.first.add(first * target.channel);
-            if is_aligned {
-                let across = columns / S::LANES;
-                let place =
-                    |v: usize| (v / across * self.pitch + v % across * S::LANES, v / across * target.row + v % across * S::LANES);
+            if cover == Cover::Rows {
+                let across = columns.div_ceil(S::LANES);
+                let place = |v: usize| {
+                    let (y, x) = (v / across, (v % across * S::LANES).min(columns - S::LANES));
+                    (y * self.pitch + x, y * target.row + x)
+                };
                 self.tiles::<S, M>(first, rows * across, place, result, target.channel);
                 return;
             }

@@ -1,59 +1,66 @@
 //! The convolution itself.
 
-#![allow(unsafe_code, reason = "threads write disjoint images of memory that is not initialized yet")]
-
-use super::correlate::{Correlation, PackedRows, Target, planes_len, scratch_len};
-use super::images::{channels_of_a_block, for_images};
+use super::by_channels::{self, ByChannels, Reach};
+use super::by_positions::{self, ByPositions};
+use super::depthwise;
 use super::planes::{Planes, Tap};
 use super::shape::Conv2dShape;
-use crate::ops::scratch::with_zeros;
-use crate::ops::simd::dispatch;
 
 /// `y[n, o] = b[o] + Σ w[o, i, ky, kx] · x[n, i, …]`; an empty bias is none.
 pub(in crate::ops) fn conv2d(shape: &Conv2dShape, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
     assert_eq!(x.len(), shape.input_len(), "the input's length");
     assert_eq!(weight.len(), shape.weight_len(), "the weight's length");
     assert!(bias.is_empty() || bias.len() == shape.c_out, "the bias's length");
-    let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
+    if depthwise::is_depthwise(shape) {
+        return depthwise::forward(shape, x, weight, bias);
+    }
+    let (by_channels, by_positions) = (by_channels(shape, x, bias), by_positions(shape, x, bias));
+    if by_channels.cost() < by_positions.cost() { by_channels.run(weight) } else { by_positions.run(weight) }
+}
+
+fn by_channels<'a>(shape: &Conv2dShape, x: &'a [f32], bias: &'a [f32]) -> ByChannels<'a> {
+    ByChannels {
+        batch: shape.batch,
+        groups: shape.groups,
+        source: x,
+        inputs: shape.group_inputs(),
+        map: shape.input,
+        step: shape.stride,
+        outputs: shape.group_outputs(),
+        results: shape.output,
+        stride: [1, 1],
+        phases: vec![by_channels::Phase { at: [0, 0], grid: shape.output, taps: [0, 1].map(|axis| reach(shape, axis)) }],
+        kernel_width: shape.kernel[1],
+        kernel_taps: shape.taps(),
+        weights: (0, 1),
+        bias,
+    }
+}
+
+fn by_positions<'a>(shape: &Conv2dShape, x: &'a [f32], bias: &'a [f32]) -> ByPositions<'a> {
     let taps = taps(shape);
     let planes = Planes::new(shape.input, shape.stride, shape.padding, shape.output, &taps);
-    let offsets = offsets(&planes, &taps, inputs);
-    let columns = offsets.len();
-    let rows: Vec<PackedRows> = weight
-        .chunks(outputs * columns)
-        .map(|w| PackedRows::new(outputs, columns, channels_of_a_block(), |row, tap| w[row * columns + tap]))
-        .collect();
-    let (area, input_area) = (shape.output_area(), shape.input_area());
-    let needed = planes_len(shape.output, planes.pitch, &offsets).max(inputs * planes.channel());
-    let is_source = planes.is_source() && needed - super::correlate::SLACK <= inputs * input_area && area.is_multiple_of(16);
-    for_images(shape.batch, shape.c_out * area, |images, y| {
-        let length = if is_source { 0 } else { needed };
-        with_zeros(length + scratch_len(shape.output, planes.pitch), |memory| {
-            let (laid_out, scratch) = memory.split_at_mut(length);
-            for (image, y) in images.zip(y.chunks_mut(shape.c_out * area)) {
-                let x = &x[image * shape.c_in * input_area..][..shape.c_in * input_area];
-                for (group, rows) in rows.iter().enumerate() {
-                    let x = &x[group * inputs * input_area..][..inputs * input_area];
-                    if !is_source {
-                        for (channel, laid_out) in x.chunks(input_area.max(1)).zip(laid_out.chunks_mut(planes.channel())) {
-                            planes.fill(channel, laid_out);
-                        }
-                    }
-                    let y = &mut y[group * outputs * area..][..outputs * area];
-                    dispatch(Correlation {
-                        planes: if is_source { x } else { laid_out },
-                        offsets: &offsets,
-                        grid: shape.output,
-                        pitch: planes.pitch,
-                        rows,
-                        bias: if bias.is_empty() { bias } else { &bias[group * outputs..][..outputs] },
-                        scratch,
-                        target: Target { first: y.as_mut_ptr().cast(), channel: area, row: shape.output[1], column: 1 },
-                    });
-                }
-            }
-        });
-    })
+    let offsets = offsets(&planes, &taps, shape.group_inputs());
+    ByPositions {
+        batch: shape.batch,
+        groups: shape.groups,
+        source: x,
+        inputs: shape.group_inputs(),
+        input_area: shape.input_area(),
+        planes,
+        outputs: shape.group_outputs(),
+        results: shape.output,
+        stride: [1, 1],
+        phases: vec![by_positions::Phase { at: [0, 0], grid: shape.output, weights: (0..offsets.len()).collect(), offsets }],
+        weight_row: shape.group_inputs() * shape.taps(),
+        bias,
+    }
+}
+
+/// How far from the place of an output, by the stride, the taps of an axis look.
+pub(super) fn reach(shape: &Conv2dShape, axis: usize) -> Vec<Reach> {
+    let distance = |k: usize| (k * shape.dilation[axis]) as isize - shape.padding[axis] as isize;
+    (0..shape.kernel[axis]).map(|k| (k, distance(k))).collect()
 }
 
 /// The taps in the order of the weight.

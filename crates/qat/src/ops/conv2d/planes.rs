@@ -4,6 +4,8 @@
 //! remainder. In a phase, the number that output `(y, x)` takes through a tap lies at `y · pitch + x` plus an offset of the tap. The
 //! zeros right of a row are the zeros left of the next one wherever a shorter pitch allows that.
 
+use std::ops::Range;
+
 /// Layout of a channel.
 #[derive(Clone, Debug)]
 pub(super) struct Planes {
@@ -15,6 +17,8 @@ pub(super) struct Planes {
     pub pitch: usize,
     /// Distance of phases.
     phase: usize,
+    /// Rows that the farthest tap looks down.
+    pub down: usize,
 }
 
 /// Where a tap finds its numbers: the phase, and row and column in it.
@@ -41,17 +45,19 @@ impl Planes {
                 phases.push(tap.phase);
             }
         }
-        let (mut pitch, mut rows, mut columns) = (output[1].max(1), 1, 0);
+        let (mut pitch, mut rows, mut columns, mut deepest) = (output[1].max(1), 1, 0, 0);
         for &phase in &phases {
             let [first, end] = content(source[1], stride[1], padding[1], phase[1]);
             let reach = taps.iter().filter(|tap| tap.phase == phase).map(|tap| tap.at);
             let (down, right) = reach.fold((0, 0), |(y, x), at| (y.max(at[0]), x.max(at[1])));
+            deepest = deepest.max(down);
             columns = columns.max(output[1] + right);
             pitch = pitch.max(end).max((output[1] + right).saturating_sub(first));
             rows = rows.max(output[0] + down).max(content(source[0], stride[0], padding[0], phase[0])[1]);
         }
         // The last row, too, has its zeros on the right.
-        Self { source, stride, padding, phases, pitch, phase: rows * pitch + columns.saturating_sub(pitch) }
+        let phase = rows * pitch + columns.saturating_sub(pitch);
+        Self { source, stride, padding, phases, pitch, phase, down: deepest }
     }
 
     /// Distance of channels.
@@ -73,8 +79,28 @@ impl Planes {
             && self.phase == self.source[0] * self.pitch
     }
 
-    /// Writes the numbers of a channel; what lies between them is zero before and stays so.
-    pub fn fill(&self, channel: &[f32], planes: &mut [f32]) {
+    /// Rows of a phase.
+    pub fn rows(&self) -> usize {
+        self.phase / self.pitch
+    }
+
+    /// Cycles that a channel takes to be laid out, about.
+    pub fn filling(&self) -> usize {
+        let [rows, columns] = self.source;
+        if self.stride[1] == 1 { rows * (6 + columns / 16) } else { rows * (6 + columns) }
+    }
+
+    /// Writes zeros to some rows of a channel.
+    pub fn clear(&self, planes: &mut [f32], rows: &Range<usize>) {
+        for plane in planes[..self.channel()].chunks_mut(self.phase) {
+            // What the last row has on its right belongs to it.
+            let end = if rows.end * self.pitch + self.pitch > self.phase { self.phase } else { rows.end * self.pitch };
+            plane[(rows.start * self.pitch).min(end)..end].fill(0.0);
+        }
+    }
+
+    /// Writes some rows of the numbers of a channel; what lies between them stays as it is.
+    pub fn fill(&self, channel: &[f32], planes: &mut [f32], rows: &Range<usize>) {
         for (index, phase) in self.phases.iter().enumerate() {
             let plane = &mut planes[index * self.phase..][..self.phase];
             let [top, bottom] = content(self.source[0], self.stride[0], self.padding[0], phase[0]);
@@ -82,13 +108,18 @@ impl Planes {
             if left == right {
                 continue;
             }
-            let first = left * self.stride[1] + phase[1] - self.padding[1];
-            for y in top..bottom {
+            let (first, length) = (left * self.stride[1] + phase[1] - self.padding[1], right - left);
+            for y in top.max(rows.start)..bottom.min(rows.end) {
                 let row = y * self.stride[0] + phase[0] - self.padding[0];
                 let from = &channel[row * self.source[1]..][..self.source[1]][first..];
-                let to = &mut plane[y * self.pitch..][left..right];
+                let to = &mut plane[y * self.pitch + left..][..length];
                 match self.stride[1] {
-                    1 => to.copy_from_slice(&from[..to.len()]),
+                    1 => to.copy_from_slice(&from[..length]),
+                    2 => {
+                        for (to, from) in to.iter_mut().zip(from.chunks(2)) {
+                            *to = from[0];
+                        }
+                    }
                     stride => to.iter_mut().zip(from.iter().step_by(stride)).for_each(|(to, from)| *to = *from),
                 }
             }

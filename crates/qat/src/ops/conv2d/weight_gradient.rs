@@ -9,10 +9,12 @@
 use rayon::prelude::*;
 
 use super::correlate::SLACK;
+use super::depthwise;
 use super::forward::{offsets, taps};
 use super::planes::Planes;
 use super::shape::Conv2dShape;
-use crate::ops::scratch::with_zeros;
+use super::weight_gradient_by_channels;
+use crate::ops::scratch::with_numbers;
 use crate::ops::simd::{Kernel, Simd, dispatch};
 
 /// Vectors that a tile sums before its lanes are added, at least, where there are so many.
@@ -28,6 +30,9 @@ const LANES: usize = 16;
 pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: &[f32], dy: &[f32]) -> Vec<f32> {
     assert_eq!(x.len(), shape.input_len(), "the input's length");
     assert_eq!(dy.len(), shape.output_len(), "the gradient's length");
+    if depthwise::is_depthwise(shape) {
+        return depthwise::weight_gradient(shape, x, dy);
+    }
     let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
     let (area, input_area) = (shape.output_area(), shape.input_area());
     let taps = taps(shape);
@@ -36,6 +41,10 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: &[f32], dy:
     let columns = offsets.len();
     if shape.batch * area * columns == 0 {
         return vec![0.0; shape.weight_len()];
+    }
+
+    if weight_gradient_by_channels::cost(shape) < cost(shape, &planes, columns) {
+        return weight_gradient_by_channels::weight_gradient(shape, x, dy);
     }
 
     // Rows of whole vectors are read where they lie; others go into one flat row with zeros between them.
@@ -49,6 +58,8 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: &[f32], dy:
     let part = outputs.div_ceil(TASKS.div_ceil(spans * shape.groups)).next_multiple_of(12).min(outputs);
     let parts = outputs.div_ceil(part);
 
+    let all = 0..planes.rows();
+    let is_source = is_aligned && planes.is_source();
     let largest = offsets.iter().copied().max().unwrap_or(0);
     let image = (inputs * planes.channel()).max(largest + rows * planes.pitch + width + SLACK);
     let tasks = spans * shape.groups * parts;
@@ -61,13 +72,20 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: &[f32], dy:
             let count = images.len();
             let length = if is_aligned { 0 } else { count * channels.len() * flat };
             let mut sums = vec![0.0f32; channels.len() * columns];
-            with_zeros(count * image + length, |memory| {
-                let (laid_out, gradient) = memory.split_at_mut(count * image);
-                for (index, n) in images.clone().enumerate() {
+            let of_planes = if is_source { 0 } else { count * image };
+            with_numbers(of_planes + length, |memory| {
+                let (laid_out, gradient) = memory.split_at_mut(of_planes);
+                gradient.fill(0.0);
+                for (index, n) in images.clone().enumerate().filter(|_| !is_source) {
                     let x = &x[(n * shape.c_in + group * inputs) * input_area..][..inputs * input_area];
                     let laid_out = &mut laid_out[index * image..][..image];
+                    for plane in laid_out.chunks_exact_mut(planes.channel()).take(inputs) {
+                        planes.clear(plane, &all);
+                    }
+                    // Vectors beyond the planes meet zeros of the gradient, and must be numbers.
+                    laid_out[inputs * planes.channel()..].fill(0.0);
                     for (channel, laid_out) in x.chunks(input_area).zip(laid_out.chunks_mut(planes.channel())) {
-                        planes.fill(channel, laid_out);
+                        planes.fill(channel, laid_out, &all);
                     }
                 }
                 let first = (images.start * shape.c_out + group * outputs + channels.start) * area;
@@ -90,8 +108,8 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: &[f32], dy:
                     dy_image,
                     dy_channel,
                     dy_row,
-                    x: laid_out,
-                    x_image: image,
+                    x: if is_source { &x[(images.start * shape.c_in + group * inputs) * input_area..] } else { laid_out },
+                    x_image: if is_source { shape.c_in * input_area } else { image },
                     x_row: planes.pitch,
                     offsets: &offsets,
                     images: count,
@@ -111,6 +129,19 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: &[f32], dy:
         to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum);
     }
     dw
+}
+
+/// Cycles for an image and a group, about.
+fn cost(shape: &Conv2dShape, planes: &Planes, columns: usize) -> usize {
+    let area = shape.output_area();
+    let [rows, width] = if planes.pitch == shape.output[1] { [1, area] } else { shape.output };
+    let is_aligned = width.is_multiple_of(LANES);
+    let vectors = if is_aligned { rows * width / LANES } else { ((rows - 1) * planes.pitch + width).div_ceil(LANES) };
+    // Adding the lanes of a span's sums costs about as much as sixteen products.
+    let adding = 16 * columns * vectors / SPAN.max(vectors);
+    let copying = if is_aligned { 0 } else { 8 * rows };
+    let filling = if is_aligned && planes.is_source() { 0 } else { shape.group_inputs() * planes.filling() };
+    filling + shape.group_outputs() * (columns * vectors * 17 / 16 + adding + copying)
 }
 
 /// `db[o] = Σ dy[n, o, …]`.
@@ -207,13 +238,22 @@ impl Products<'_> {
                 self.tile::<S, M, 6>(first, column);
                 column += 6;
             }
-            while column + 3 <= columns {
+            while columns - column >= 6 {
                 self.tile::<S, M, 3>(first, column);
                 column += 3;
             }
+            // Two tiles of about half the rest wherever one would not fit the registers.
             while column < columns {
-                self.tile::<S, M, 1>(first, column);
-                column += 1;
+                let rest = columns - column;
+                let next = if rest <= S::GRADIENT.1 { rest } else { rest.div_ceil(2) };
+                match next {
+                    1 => self.tile::<S, M, 1>(first, column),
+                    2 => self.tile::<S, M, 2>(first, column),
+                    3 => self.tile::<S, M, 3>(first, column),
+                    4 => self.tile::<S, M, 4>(first, column),
+                    _ => self.tile::<S, M, 5>(first, column),
+                }
+                column += next;
             }
         }
     }
