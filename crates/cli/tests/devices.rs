@@ -11,7 +11,10 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Shape, Tensor, TensorData};
-use qat::{DeviceError, DeviceName, FakeQuantize, IntegerFormat, Mode, ObserverKind, QConfig, QParams, QatModel, RangeSign};
+use qat::{
+    DeviceError, DeviceName, FakeQuantize, IntegerFormat, Mode, ObserverKind, QConfig, QParams, QatModel, RangeSign,
+    with_reference_operations,
+};
 
 const SEED: u64 = 0xde71_ce50;
 
@@ -301,19 +304,25 @@ fn folding_changes_no_training_step() {
     }
 }
 
+/// Losses of six quantized steps from the weights that every device gets.
+fn losses(device: &Device) -> Vec<f64> {
+    let training = device.clone().autodiff();
+    let mut model = calibrated(device).train();
+    let mut optimizer = SgdConfig::new().init();
+    let mut losses = Vec::new();
+    for _ in 0..6 {
+        let loss;
+        (model, loss) = step(model, &mut optimizer, images(1, &training), |model, x| model.forward(x));
+        losses.push(loss);
+    }
+    losses
+}
+
 #[test]
 fn five_quantized_steps_lower_the_loss() {
     let mut all: Vec<(DeviceName, Vec<f64>)> = Vec::new();
     for Place { name, device, .. } in places() {
-        let training = device.clone().autodiff();
-        let mut model = calibrated(&device).train();
-        let mut optimizer = SgdConfig::new().init();
-        let mut losses = Vec::new();
-        for _ in 0..6 {
-            let loss;
-            (model, loss) = step(model, &mut optimizer, images(1, &training), |model, x| model.forward(x));
-            losses.push(loss);
-        }
+        let losses = losses(&device);
         println!("{name}: {losses:?}");
         assert!(losses[5] < 0.9 * losses[0], "{name}: {losses:?}");
         all.push((name, losses));
@@ -321,5 +330,15 @@ fn five_quantized_steps_lower_the_loss() {
     // A value that falls on the neighbouring code changes what follows a little.
     for (name, losses) in &all {
         assert!(difference(losses, &all[0].1) < 0.02, "{name}: {losses:?}, flex: {:?}", all[0].1);
+    }
+}
+
+#[test]
+fn steps_on_kernels_are_near_steps_on_compositions() {
+    for Place { name, device, .. } in places() {
+        let (kernels, composed) = (losses(&device), with_reference_operations(|| losses(&device)));
+        let difference = difference(&kernels, &composed);
+        println!("{name}: {difference:.1e}");
+        assert!(difference < 0.02, "{name}: {kernels:?}, composed: {composed:?}");
     }
 }

@@ -1,13 +1,15 @@
 //! Operations that training on a CPU spends its time in, each as one pass forward and one pass backward.
 //!
 //! On Burn's Flex and ndarray backends they are kernels of this crate, entered through Burn's backend extensions: [`conv2d`],
-//! [`max_pool2d`], [`norm`], [`finish`], [`pad`], [`slice`], [`fake_quantize`], [`weight_step`] and [`range`]. On every other device, for numbers other than f32, and within
-//! [`with_reference_operations`], they are the compositions of Burn operations that define them, in [`reference`].
+//! [`max_pool2d`], [`norm`], [`finish`], [`pad`], [`slice`], [`fake_quantize`], [`weight_step`] and [`range`]; on wgpu and CUDA
+//! [`fake_quantize`] is one. On every other device, for numbers other than f32, and within [`with_reference_operations`], they are the compositions of Burn operations that define them, in [`reference`].
 //! Results of the kernels do not depend on the number of threads, and are the same in every run on one machine.
 
 mod backend;
 mod codes;
 mod conv2d;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
 mod finish;
 mod grid;
 pub mod kernels;
@@ -76,7 +78,7 @@ pub(crate) fn fake_quantize<const D: usize>(
     mut grid: Grid,
 ) -> Tensor<D> {
     grid.keeps_infinity = !x.device().is_autodiff();
-    if !has_kernels(&x) || !has_kernels(&scale) {
+    if !has_grid_kernel(&x) || !has_grid_kernel(&scale) {
         return reference::fake_quantize(x, scale, zero, channel_axis, grid);
     }
     let channels = channels(&x, channel_axis);
@@ -126,7 +128,11 @@ pub(crate) fn finish<const D: usize>(x: Tensor<D>, y: Option<Tensor<D>>, mut aft
     }
     let is_same_shape = y.as_ref().is_none_or(|y| y.dims() == x.dims() && has_kernels(y));
     if !has_kernels(&x) || !is_same_shape {
-        return reference::finish(x, y, after, steps);
+        let sum = match y {
+            Some(y) => x + y,
+            None => x,
+        };
+        return follow(sum, after, steps);
     }
     if matches!((&y, after), (None, After::Clamp(Clamp::NONE))) {
         return x;
@@ -135,6 +141,14 @@ pub(crate) fn finish<const D: usize>(x: Tensor<D>, y: Option<Tensor<D>>, mut aft
     let operands =
         FinishOperands { x: x.into_dispatch(), y: Operand::new(y), scale: Operand::new(scale), zero: Operand::new(zero) };
     Tensor::from_dispatch(<Dispatch as FinishOps>::training_finish(operands, after))
+}
+
+/// As [`finish`], where only the grid may have a kernel.
+fn follow<const D: usize>(x: Tensor<D>, after: After, steps: Option<Steps>) -> Tensor<D> {
+    match (after, steps) {
+        (After::Grid(grid), Some((scale, zero))) => fake_quantize(x, scale, zero, None, grid),
+        (after, steps) => reference::finish(x, None, after, steps),
+    }
 }
 
 /// The largest number of each window of `x` `[N, C, H, W]`; the gradient goes to the first of equal ones.
@@ -178,7 +192,8 @@ pub(crate) fn norm(z: Tensor<4>, norm: Norm, mut after: After, steps: Option<Ste
         grid.keeps_infinity = !z.device().is_autodiff();
     }
     if !has_kernels(&z) || z.dims().contains(&0) {
-        return reference::norm(z, norm, after, steps);
+        let (out, statistics) = reference::normalize(z, norm);
+        return (follow(out, after, steps), statistics);
     }
     let (y, sigma) = norm.folded.map_or((None, None), |(y, sigma)| (Some(y), Some(sigma)));
     let (scale, zero) = steps.map_or((None, None), |(scale, zero)| (Some(scale), zero));
@@ -262,7 +277,16 @@ pub fn with_reference_operations<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Whether the kernels of this crate take a tensor.
+/// Whether fake quantization of a tensor is a kernel of this crate.
+fn has_grid_kernel<const D: usize>(x: &Tensor<D>) -> bool {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if matches!(x.device().inner().as_dispatch(), DispatchDevice::Cube(_)) {
+        return x.dtype() == DType::F32 && !REFERENCE.get();
+    }
+    has_kernels(x)
+}
+
+/// Whether all kernels of this crate take a tensor.
 fn has_kernels<const D: usize>(x: &Tensor<D>) -> bool {
     let is_host = match x.device().inner().as_dispatch() {
         DispatchDevice::Flex(_) => true,

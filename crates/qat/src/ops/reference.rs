@@ -70,7 +70,14 @@ pub(crate) fn finish<const D: usize>(x: Tensor<D>, y: Option<Tensor<D>>, after: 
 }
 
 /// As [`super::norm`].
+#[cfg(test)]
 pub(crate) fn norm(z: Tensor<4>, norm: Norm, after: After, steps: Option<Steps>) -> (Tensor<4>, (Tensor<1>, Tensor<1>)) {
+    let (out, statistics) = normalize(z, norm);
+    (finish(out, None, after, steps), statistics)
+}
+
+/// As [`super::norm`], without what follows it.
+pub(crate) fn normalize(z: Tensor<4>, norm: Norm) -> (Tensor<4>, (Tensor<1>, Tensor<1>)) {
     let (mean, variance) = batch_statistics(z.clone());
     let sigma = match norm.unfold {
         Some(k) => (variance.clone() + k.clone() * k.clone() * norm.epsilon).sqrt() * k.sign(),
@@ -83,7 +90,7 @@ pub(crate) fn norm(z: Tensor<4>, norm: Norm, after: After, steps: Option<Steps>)
         None => (z, norm.gamma / sigma),
     };
     let out = x * factor.reshape(channels) + shift.reshape(channels);
-    (finish(out, None, after, steps), (mean.detach(), variance.detach()))
+    (out, (mean.detach(), variance.detach()))
 }
 
 /// Mean and biased variance of each channel, `[c]`, in the order of operations of Burn's batch norm.

@@ -12,39 +12,39 @@ use crate::clamp::Clamp;
 use crate::nn::SliceRange;
 
 /// Seed of every draw of this file.
-const SEED: u64 = 20_261_124;
+pub(super) const SEED: u64 = 20_261_124;
 
 /// Numbers that follow from a seed.
-struct Draws(u64);
+pub(super) struct Draws(pub(super) u64);
 
 impl Draws {
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) % n as u64) as usize
     }
 
     /// In `[-1, 1]`.
-    fn number(&mut self) -> f32 {
+    pub(super) fn number(&mut self) -> f32 {
         self.below(1 << 20) as f32 / (1 << 19) as f32 - 1.0
     }
 
-    fn tensor<const D: usize>(&mut self, shape: [usize; D], device: &Device) -> Tensor<D> {
+    pub(super) fn tensor<const D: usize>(&mut self, shape: [usize; D], device: &Device) -> Tensor<D> {
         self.scaled(shape, 1.0, 0.0, device)
     }
 
     /// In `shift ± factor`.
-    fn scaled<const D: usize>(&mut self, shape: [usize; D], factor: f32, shift: f32, device: &Device) -> Tensor<D> {
+    pub(super) fn scaled<const D: usize>(&mut self, shape: [usize; D], factor: f32, shift: f32, device: &Device) -> Tensor<D> {
         let numbers: Vec<f32> = (0..shape.iter().product()).map(|_| self.number() * factor + shift).collect();
         Tensor::from_data(TensorData::new(numbers, shape), device)
     }
 }
 
-fn values<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
+pub(super) fn values<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
     x.clone().into_data().try_to_vec().expect("numbers of f32")
 }
 
 /// Largest difference, as a share of the largest expected number.
-fn distance(got: &[f32], expected: &[f32]) -> f32 {
+pub(super) fn distance(got: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(got.len(), expected.len());
     let largest = expected.iter().fold(1e-6f32, |m, x| m.max(x.abs()));
     got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest

@@ -11,9 +11,16 @@ use super::host::{Host, for_hosts};
 use crate::ops::grid::{self, Channels, Grid};
 
 /// Clamp and fake quantization.
-#[backend_extension(Flex, NdArray: cfg(feature = "ndarray"), Autodiff)]
+#[backend_extension(
+    Flex,
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Fusion: cfg(any(feature = "wgpu", feature = "cuda")),
+    Autodiff
+)]
 pub(crate) trait FakeQuantizeOps: Backend {
     /// The numbers on the grid; `scale` and `zero` have one number for each channel.
+    #[fusion(dtype = x, shape = x)]
     fn training_fake_quantize(
         x: FloatTensor<Self>,
         scale: FloatTensor<Self>,

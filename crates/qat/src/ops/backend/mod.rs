@@ -1,11 +1,14 @@
 //! The kernels as operations of Burn's backends, with their gradients.
 //!
 //! Each file holds one operation: its trait, which Burn's dispatch calls; the kernel on backends whose numbers lie in host memory
-//! ([`Host`]); and the operation on `Autodiff` of any backend that has the kernel. Not here: the kernels themselves.
+//! ([`Host`]); and the operation on `Autodiff` of any backend that has the kernel. Those that wgpu and CUDA have are in [`cube`]. Not
+//! here: the kernels themselves.
 
 #![allow(deprecated, reason = "ndarray is deprecated and still offered")]
 
 mod conv2d;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
 mod fake_quantize;
 mod finish;
 mod host;
@@ -33,6 +36,7 @@ pub(super) use weight_step::WeightStepOps;
 
 /// An operand that may be absent.
 #[derive(Clone, Debug, ExtensionType)]
+#[extension_type(fusion: cfg(any(feature = "wgpu", feature = "cuda")))]
 pub(crate) enum Operand<B: Backend> {
     Given(FloatTensor<B>),
     Absent,
