@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Times training steps of this workspace, PyTorch and TensorFlow on the same networks, in turns, and prints tables of times and ratios.
 
-    python benches/peers/train_step.py [--torch PYTHON] [--tensorflow PYTHON] [--compile] [--rounds 5] [--batch 64] [--repeats 8]
-        [--nets lenet,resnet8,resnet20] [--ours PROGRAM]
+    python benches/peers/train_step.py [--torch PYTHON] [--tensorflow PYTHON] [--compile] [--busy] [--rounds 5]
+        [--batch 64] [--repeats 8] [--nets lenet,resnet8,resnet20] [--ours PROGRAM]
 
 A step is forward, cross entropy, backward and Adam, on random images, with two threads. Ours is the benchmark `train_step` of the
 package `qat-train`, which is built where no program is named; its modes are the network as a Burn module, as a `QatModel` in float, and
@@ -14,6 +14,8 @@ minutes to begin with), quantized by FX graph mode (`prepare_qat_fx`, default ma
 tensorflow-model-optimization and tf-keras, `quantize_model` of that; networks are Keras 2 models, channels last, and the step is one
 `tf.function`. TensorFlow 2.21.0, tensorflow-model-optimization 0.8.1 and tf-keras 2.21.0 run together. ResNet-20 is left out there: its
 shortcuts pad channels, which `quantize_model` refuses.
+
+`--busy` is for a machine on which other programs run: PyTorch's threads, which wait for each other by spinning, then wait asleep.
 
 Each runs in a process of its own; a round times every mode of every network once, one after the other, and keeps the fastest of the
 repeats. Medians over the rounds are printed, and the medians of the ratios of each round.
@@ -237,8 +239,8 @@ def serve_tensorflow():
 class Side:
     """A process that times steps."""
 
-    def __init__(self, command, modes):
-        environment = os.environ | {"RAYON_NUM_THREADS": "2"}
+    def __init__(self, command, modes, is_busy):
+        environment = os.environ | {"RAYON_NUM_THREADS": "2"} | ({"OMP_WAIT_POLICY": "passive"} if is_busy else {})
         self.modes = modes
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -274,6 +276,7 @@ def main():
     parser.add_argument("--torch", metavar="PYTHON")
     parser.add_argument("--tensorflow", metavar="PYTHON")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--busy", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=8)
@@ -284,13 +287,13 @@ def main():
     if options.serve:
         return serve_torch() if options.serve == "torch" else serve_tensorflow()
 
-    sides = [Side([options.ours or build(), "--serve"], OURS)]
+    sides = [Side([options.ours or build(), "--serve"], OURS, options.busy)]
     torch = options.torch or (None if options.tensorflow else sys.executable)
     if torch:
         modes = TORCH if options.compile else tuple(mode for mode in TORCH if mode != "torch-compile")
-        sides.append(Side([torch, __file__, "--serve", "torch"], modes))
+        sides.append(Side([torch, __file__, "--serve", "torch"], modes, options.busy))
     if options.tensorflow:
-        sides.append(Side([options.tensorflow, __file__, "--serve", "tensorflow"], TENSORFLOW))
+        sides.append(Side([options.tensorflow, __file__, "--serve", "tensorflow"], TENSORFLOW, options.busy))
     modes = [mode for side in sides for mode in side.modes]
     nets = options.nets.split(",")
     rounds = {net: [] for net in nets}

@@ -18,6 +18,7 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::grid::{Finish, LANES};
+use super::parts::{for_parts, map_parts};
 use super::simd::{Kernel, Simd, dispatch};
 
 /// Parts that a batch is divided into at most. It does not depend on the number of threads.
@@ -57,18 +58,15 @@ pub(super) struct Statistics {
 
 /// Statistics in one pass: those of each run of numbers, joined in order.
 pub(super) fn statistics(z: &[f32], shape: NormShape) -> Statistics {
-    let parts: Vec<Vec<Moments>> = z
-        .par_chunks(shape.part() * shape.image())
-        .map(|images| {
-            let mut moments = vec![Moments::default(); shape.channels];
-            for image in images.chunks(shape.image()) {
-                for (moments, run) in moments.iter_mut().zip(image.chunks(shape.area)) {
-                    *moments = moments.join(dispatch(RunMoments(run)));
-                }
+    let parts: Vec<Vec<Moments>> = map_parts(z.par_chunks(shape.part() * shape.image()), |images| {
+        let mut moments = vec![Moments::default(); shape.channels];
+        for image in images.chunks(shape.image()) {
+            for (moments, run) in moments.iter_mut().zip(image.chunks(shape.area)) {
+                *moments = moments.join(dispatch(RunMoments(run)));
             }
-            moments
-        })
-        .collect();
+        }
+        moments
+    });
     let joined = |c: usize| parts.iter().fold(Moments::default(), |all, part| all.join(part[c]));
     let all: Vec<Moments> = (0..shape.channels).map(joined).collect();
     Statistics {
@@ -165,7 +163,7 @@ impl Affine {
 pub(super) fn normalize(x: &[f32], affine: &Affine, finish: Finish, shape: NormShape) -> Vec<f32> {
     let mut y: Vec<f32> = Vec::with_capacity(x.len());
     let part = shape.part() * shape.image();
-    y.spare_capacity_mut()[..x.len()].par_chunks_mut(part).zip(x.par_chunks(part)).for_each(|(y, x)| {
+    for_parts(y.spare_capacity_mut()[..x.len()].par_chunks_mut(part).zip(x.par_chunks(part)), |(y, x)| {
         for (index, (y, x)) in y.chunks_mut(shape.area).zip(x.chunks(shape.area)).enumerate() {
             let c = index % shape.channels;
             dispatch(Forward { x, y, factor: affine.factor[c], shift: affine.shift[c], finish });
@@ -239,22 +237,19 @@ pub(super) fn normalize_gradients(inputs: &NormInputs<'_>, d_out: &[f32], shape:
     let part = shape.part() * shape.image();
     // The gradient before `finish`, times the factor where that is already the result.
     let mut before: Vec<f32> = Vec::with_capacity(x.len());
-    let sums: Vec<Vec<[f32; 4]>> = before.spare_capacity_mut()[..x.len()]
-        .par_chunks_mut(part)
-        .zip(x.par_chunks(part).zip(d_out.par_chunks(part)))
-        .map(|(dx, (x, d_out))| {
-            let mut sums = vec![[0.0f32; 4]; shape.channels];
-            let runs = dx.chunks_mut(shape.area).zip(x.chunks(shape.area).zip(d_out.chunks(shape.area)));
-            for (index, (dx, (x, d_out))) in runs.enumerate() {
-                let c = index % shape.channels;
-                let (factor, shift) = (inputs.affine.factor[c], inputs.affine.shift[c]);
-                let times = if inputs.y.is_some() { factor } else { 1.0 };
-                let run = dispatch(Backward { x, d_out, dx, factor, shift, times, finish: inputs.finish });
-                sums[c].iter_mut().zip(run).for_each(|(to, sum)| *to += sum);
-            }
-            sums
-        })
-        .collect();
+    let parts = before.spare_capacity_mut()[..x.len()].par_chunks_mut(part);
+    let sums: Vec<Vec<[f32; 4]>> = map_parts(parts.zip(x.par_chunks(part).zip(d_out.par_chunks(part))), |(dx, (x, d_out))| {
+        let mut sums = vec![[0.0f32; 4]; shape.channels];
+        let runs = dx.chunks_mut(shape.area).zip(x.chunks(shape.area).zip(d_out.chunks(shape.area)));
+        for (index, (dx, (x, d_out))) in runs.enumerate() {
+            let c = index % shape.channels;
+            let (factor, shift) = (inputs.affine.factor[c], inputs.affine.shift[c]);
+            let times = if inputs.y.is_some() { factor } else { 1.0 };
+            let run = dispatch(Backward { x, d_out, dx, factor, shift, times, finish: inputs.finish });
+            sums[c].iter_mut().zip(run).for_each(|(to, sum)| *to += sum);
+        }
+        sums
+    });
     // SAFETY: every run has been written.
     unsafe { before.set_len(x.len()) };
     let mut totals = vec![[0.0f64; 4]; shape.channels];
@@ -289,7 +284,7 @@ pub(super) fn normalize_gradients(inputs: &NormInputs<'_>, d_out: &[f32], shape:
                     [of_g as f32, of_z as f32, rest as f32]
                 })
                 .collect();
-            before.par_chunks_mut(part).zip(inputs.z.par_chunks(part)).for_each(|(dz, z)| {
+            for_parts(before.par_chunks_mut(part).zip(inputs.z.par_chunks(part)), |(dz, z)| {
                 for (index, (dz, z)) in dz.chunks_mut(shape.area).zip(z.chunks(shape.area)).enumerate() {
                     dispatch(Combine { dz, z, coefficients: coefficients[index % shape.channels] });
                 }
@@ -309,7 +304,7 @@ pub(super) fn normalize_gradients(inputs: &NormInputs<'_>, d_out: &[f32], shape:
                 })
                 .collect();
             let mut dz: Vec<f32> = Vec::with_capacity(x.len());
-            dz.spare_capacity_mut()[..x.len()].par_chunks_mut(part).zip(inputs.z.par_chunks(part)).for_each(|(dz, z)| {
+            for_parts(dz.spare_capacity_mut()[..x.len()].par_chunks_mut(part).zip(inputs.z.par_chunks(part)), |(dz, z)| {
                 for (index, (y, x)) in dz.chunks_mut(shape.area).zip(z.chunks(shape.area)).enumerate() {
                     let [factor, shift] = coefficients[index % shape.channels];
                     dispatch(Forward { x, y, factor, shift, finish: Finish::NOTHING });

@@ -177,9 +177,8 @@ fn first_difference(before: &[Numbers], own: &[Numbers], others: &[Numbers]) -> 
     let rounding = [longest(false) * ROUNDING, longest(true) * ROUNDING];
     let mut tensors = before.iter().zip(&steps).zip(own.iter().zip(others));
     let differs = tensors.find(|((before, step), (own, others))| {
-        let apart = distance(own, others);
-        // A distance that is NaN is none that is small.
-        !(apart <= *step * TOLERANCE + rounding[usize::from(before.learns)])
+        let beyond = distance(own, others) - *step * TOLERANCE - rounding[usize::from(before.learns)];
+        beyond > 0.0 || beyond.is_nan()
     });
     differs.map(|((before, _), _)| before.path.clone())
 }
