@@ -41,14 +41,21 @@ impl Codes {
         Some(Self { codes, scale, lowest: found.lowest as i32 })
     }
 
-    /// The numbers again.
-    pub fn numbers(&self) -> Vec<f32> {
-        let mut x: Vec<f32> = Vec::with_capacity(self.codes.len());
-        let parts = x.spare_capacity_mut()[..self.codes.len()].par_chunks_mut(PART).zip(self.codes.par_chunks(PART));
-        parts.for_each(|(x, codes)| dispatch(Decode { codes, x, scale: self.scale, lowest: self.lowest }));
-        // SAFETY: every part has been written.
-        unsafe { x.set_len(self.codes.len()) };
-        x
+    /// Numbers.
+    pub fn len(&self) -> usize {
+        self.codes.len()
+    }
+
+    /// Writes the numbers from `first` on.
+    pub fn read(&self, first: usize, to: &mut [f32]) {
+        let codes = &self.codes[first..][..to.len()];
+        dispatch(Decode { codes, x: to, scale: self.scale, lowest: self.lowest });
+    }
+
+    /// Writes all numbers, on all threads.
+    pub fn read_all(&self, to: &mut [f32]) {
+        assert_eq!(to.len(), self.len(), "as many numbers as codes");
+        to.par_chunks_mut(PART).enumerate().for_each(|(part, to)| self.read(part * PART, to));
     }
 }
 
@@ -118,7 +125,7 @@ impl Kernel for Encode<'_> {
 
 struct Decode<'a> {
     codes: &'a [u8],
-    x: &'a mut [MaybeUninit<f32>],
+    x: &'a mut [f32],
     scale: f32,
     lowest: i32,
 }
@@ -131,7 +138,7 @@ impl Kernel for Decode<'_> {
         let Self { codes, x, scale, lowest } = self;
         for (x, code) in x.iter_mut().zip(codes) {
             let above = code.wrapping_sub(lowest as u8);
-            x.write((i32::from(above) + lowest) as f32 * scale);
+            *x = (i32::from(above) + lowest) as f32 * scale;
         }
     }
 }
@@ -146,7 +153,11 @@ mod tests {
             for length in [1usize, 31, 64, 100_003] {
                 let x: Vec<f32> = (0..length as i32).map(|i| (low + i * 7919 % (high - low + 1)) as f32 * scale).collect();
                 let codes = Codes::of(&x, scale).expect("they are on the grid");
-                assert_eq!(codes.numbers(), x, "{low} to {high} by {scale}, {length} numbers");
+                let mut numbers = vec![f32::NAN; length];
+                codes.read_all(&mut numbers);
+                assert_eq!(numbers, x, "{low} to {high} by {scale}, {length} numbers");
+                codes.read(length / 3, &mut numbers[length / 3..][..length / 2]);
+                assert_eq!(numbers, x, "some of {low} to {high} by {scale}, {length} numbers");
             }
         }
     }

@@ -1,6 +1,5 @@
 //! Two-dimensional convolution.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -13,7 +12,7 @@ use burn::tensor::ops::ConvOptions;
 use super::Operand;
 use super::host::{Host, for_hosts};
 use crate::ops::codes::Codes;
-use crate::ops::conv2d::{self, Conv2dShape};
+use crate::ops::conv2d::{self, Conv2dShape, Input};
 
 /// Two-dimensional convolution.
 #[backend_extension(Flex, NdArray: cfg(feature = "ndarray"), Autodiff)]
@@ -86,10 +85,11 @@ impl<B: Host> Kept<B> {
         codes.map_or(Self::Numbers(x), |codes| Self::Codes(Arc::new(codes)))
     }
 
-    fn numbers(&self) -> Cow<'_, [f32]> {
+    /// The gradient of the weight.
+    fn weight_gradient(&self, shape: &Conv2dShape, dy: &[f32]) -> Vec<f32> {
         match self {
-            Self::Numbers(x) => B::numbers(x),
-            Self::Codes(codes) => Cow::Owned(codes.numbers()),
+            Self::Numbers(x) => conv2d::conv2d_weight_gradient(shape, Input::Numbers(&B::numbers(x)), dy),
+            Self::Codes(codes) => conv2d::conv2d_weight_gradient(shape, Input::Codes(codes), dy),
         }
     }
 }
@@ -112,7 +112,7 @@ impl<B: Host> Backward<B, 3> for Conv2dBackward {
                     let dx = conv2d::conv2d_input_gradient(&shape, &B::numbers(&weight), &dy);
                     B::tensor(dx, [shape.batch, shape.c_in, shape.input[0], shape.input[1]])
                 }
-                1 => B::tensor(conv2d::conv2d_weight_gradient(&shape, &x.numbers(), &dy), weight.shape()),
+                1 => B::tensor(x.weight_gradient(&shape, &dy), weight.shape()),
                 _ => B::tensor(conv2d::conv2d_bias_gradient(&shape, &dy), [shape.c_out]),
             };
             grads.register::<B>(node.id, gradient);

@@ -22,7 +22,7 @@ mod weight_gradient_by_channels;
 pub(in crate::ops) use forward::conv2d;
 pub(in crate::ops) use input_gradient::conv2d_input_gradient;
 pub(in crate::ops) use shape::Conv2dShape;
-pub(in crate::ops) use weight_gradient::{conv2d_bias_gradient, conv2d_weight_gradient};
+pub(in crate::ops) use weight_gradient::{Input, conv2d_bias_gradient, conv2d_weight_gradient};
 
 #[cfg(test)]
 mod tests;

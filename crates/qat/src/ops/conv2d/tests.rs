@@ -1,6 +1,6 @@
 //! Kernels against plain loops at every level of instructions, and bit for bit with every number of threads.
 
-use super::{Conv2dShape, conv2d, conv2d_bias_gradient, conv2d_input_gradient, conv2d_weight_gradient};
+use super::{Conv2dShape, Input, conv2d, conv2d_bias_gradient, conv2d_input_gradient, conv2d_weight_gradient};
 use crate::ops::simd::levels::{self, Level};
 
 /// Seed of every draw of this file.
@@ -84,7 +84,7 @@ fn run(shape: &Conv2dShape, [x, weight, bias, dy]: &[Vec<f32>; 4]) -> [Vec<f32>;
     [
         conv2d(shape, x, weight, bias),
         conv2d_input_gradient(shape, weight, dy),
-        conv2d_weight_gradient(shape, x, dy),
+        conv2d_weight_gradient(shape, Input::Numbers(x), dy),
         conv2d_bias_gradient(shape, dy),
     ]
 }

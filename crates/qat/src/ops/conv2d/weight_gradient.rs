@@ -14,6 +14,7 @@ use super::forward::{offsets, taps};
 use super::planes::Planes;
 use super::shape::Conv2dShape;
 use super::weight_gradient_by_channels;
+use crate::ops::codes::Codes;
 use crate::ops::scratch::with_numbers;
 use crate::ops::simd::{Kernel, Simd, dispatch};
 
@@ -26,12 +27,54 @@ const TASKS: usize = 8;
 /// The largest vector of any level.
 const LANES: usize = 16;
 
+/// The input of a convolution.
+#[derive(Clone, Copy)]
+pub(in crate::ops) enum Input<'a> {
+    Numbers(&'a [f32]),
+    Codes(&'a Codes),
+}
+
+impl<'a> Input<'a> {
+    fn len(self) -> usize {
+        match self {
+            Self::Numbers(x) => x.len(),
+            Self::Codes(codes) => codes.len(),
+        }
+    }
+
+    /// Calls `f` with all numbers.
+    fn with_all<R>(self, f: impl FnOnce(&[f32]) -> R) -> R {
+        match self {
+            Self::Numbers(x) => f(x),
+            Self::Codes(codes) => with_numbers(codes.len(), |x| {
+                codes.read_all(x);
+                f(x)
+            }),
+        }
+    }
+
+    /// The numbers from `first` on, as many as `room` has; there or where they lie.
+    fn some<'b>(self, first: usize, length: usize, room: &'b mut [f32]) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::Numbers(x) => &x[first..][..length],
+            Self::Codes(codes) => {
+                let room = &mut room[..length];
+                codes.read(first, room);
+                room
+            }
+        }
+    }
+}
+
 /// `dw[o, i, ky, kx] = Σ dy[n, o, …] · x[n, i, …]`.
-pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: &[f32], dy: &[f32]) -> Vec<f32> {
+pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: Input<'_>, dy: &[f32]) -> Vec<f32> {
     assert_eq!(x.len(), shape.input_len(), "the input's length");
     assert_eq!(dy.len(), shape.output_len(), "the gradient's length");
     if depthwise::is_depthwise(shape) {
-        return depthwise::weight_gradient(shape, x, dy);
+        return x.with_all(|x| depthwise::weight_gradient(shape, x, dy));
     }
     let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
     let (area, input_area) = (shape.output_area(), shape.input_area());
@@ -44,7 +87,7 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: &[f32], dy:
     }
 
     if weight_gradient_by_channels::cost(shape) < cost(shape, &planes, columns) {
-        return weight_gradient_by_channels::weight_gradient(shape, x, dy);
+        return x.with_all(|x| weight_gradient_by_channels::weight_gradient(shape, x, dy));
     }
 
     // Rows of whole vectors are read where they lie; others go into one flat row with zeros between them.
@@ -59,7 +102,12 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: &[f32], dy:
     let parts = outputs.div_ceil(part);
 
     let all = 0..planes.rows();
-    let is_source = is_aligned && planes.is_source();
+    // Numbers that are read where they lie, and room for those that are kept as codes.
+    let source = match x {
+        Input::Numbers(x) if is_aligned && planes.is_source() => Some(x),
+        _ => None,
+    };
+    let room = if matches!(x, Input::Codes(_)) { inputs * input_area } else { 0 };
     let largest = offsets.iter().copied().max().unwrap_or(0);
     let image = (inputs * planes.channel()).max(largest + rows * planes.pitch + width + SLACK);
     let tasks = spans * shape.groups * parts;
@@ -72,12 +120,13 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: &[f32], dy:
             let count = images.len();
             let length = if is_aligned { 0 } else { count * channels.len() * flat };
             let mut sums = vec![0.0f32; channels.len() * columns];
-            let of_planes = if is_source { 0 } else { count * image };
-            with_numbers(of_planes + length, |memory| {
-                let (laid_out, gradient) = memory.split_at_mut(of_planes);
+            let of_planes = if source.is_some() { 0 } else { count * image };
+            with_numbers(of_planes + length + room, |memory| {
+                let (laid_out, memory) = memory.split_at_mut(of_planes);
+                let (gradient, room) = memory.split_at_mut(length);
                 gradient.fill(0.0);
-                for (index, n) in images.clone().enumerate().filter(|_| !is_source) {
-                    let x = &x[(n * shape.c_in + group * inputs) * input_area..][..inputs * input_area];
+                for (index, n) in images.clone().enumerate().filter(|_| source.is_none()) {
+                    let x = x.some((n * shape.c_in + group * inputs) * input_area, inputs * input_area, room);
                     let laid_out = &mut laid_out[index * image..][..image];
                     for plane in laid_out.chunks_exact_mut(planes.channel()).take(inputs) {
                         planes.clear(plane, &all);
@@ -108,8 +157,8 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: &[f32], dy:
                     dy_image,
                     dy_channel,
                     dy_row,
-                    x: if is_source { &x[(images.start * shape.c_in + group * inputs) * input_area..] } else { laid_out },
-                    x_image: if is_source { shape.c_in * input_area } else { image },
+                    x: source.map_or(&*laid_out, |x| &x[(images.start * shape.c_in + group * inputs) * input_area..]),
+                    x_image: if source.is_some() { shape.c_in * input_area } else { image },
                     x_row: planes.pitch,
                     offsets: &offsets,
                     images: count,
