@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::grid::LANES;
+use super::parts::{for_parts, map_parts};
 use super::simd::{Kernel, Simd, dispatch};
 
 /// Numbers that one task works on.
@@ -31,7 +32,7 @@ impl Codes {
     pub fn of(x: &[f32], scale: f32) -> Option<Self> {
         let mut codes: Vec<u8> = Vec::with_capacity(x.len());
         let parts = codes.spare_capacity_mut()[..x.len()].par_chunks_mut(PART).zip(x.par_chunks(PART));
-        let found: Vec<Found> = parts.map(|(codes, x)| dispatch(Encode { x, codes, scale })).collect();
+        let found = map_parts(parts, |(codes, x)| dispatch(Encode { x, codes, scale }));
         let found = found.into_iter().fold(Found::NOTHING, Found::join);
         if !found.is_exact || found.highest - found.lowest > 255.0 {
             return None;
@@ -55,7 +56,7 @@ impl Codes {
     /// Writes all numbers, on all threads.
     pub fn read_all(&self, to: &mut [f32]) {
         assert_eq!(to.len(), self.len(), "as many numbers as codes");
-        to.par_chunks_mut(PART).enumerate().for_each(|(part, to)| self.read(part * PART, to));
+        for_parts(to.par_chunks_mut(PART).enumerate(), |(part, to)| self.read(part * PART, to));
     }
 }
 

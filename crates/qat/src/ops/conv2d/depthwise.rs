@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use super::divide::{Shared, filled, tasks};
 use super::interleave::{interleave, part};
 use super::shape::Conv2dShape;
+use crate::ops::parts::map_parts;
 use crate::ops::scratch::{with_numbers, with_zeros};
 use crate::ops::simd::{Kernel, Simd, dispatch, lanes};
 
@@ -41,20 +42,17 @@ pub(super) fn weight_gradient(shape: &Conv2dShape, x: &[f32], dy: &[f32]) -> Vec
     let (planes, taps, lanes) = (shape.batch * shape.c_in, shape.taps(), lanes());
     let groups = planes.div_ceil(lanes);
     let Division { bands, band, parts, part } = layout.division(groups, lanes);
-    let sums: Vec<Vec<f32>> = (0..bands * parts)
-        .into_par_iter()
-        .map(|task| {
-            let (part_index, band_index) = (task / bands, task % bands);
-            let mut sums = vec![0.0; part.min(groups - part_index * part) * taps * lanes];
-            let rows = band_index * band..layout.grid[0].min((band_index + 1) * band);
-            let (offsets, places) = (layout.offsets(lanes), layout.places(rows.len(), lanes));
-            layout.with_vectors(&rows.clone(), lanes, |laid_out, gradient| {
-                let (layout, first, sums) = (&layout, part_index * part, &mut sums);
-                dispatch(Products { layout, rows, offsets, places, first, planes, x, dy, laid_out, gradient, sums });
-            });
-            sums
-        })
-        .collect();
+    let sums = map_parts((0..bands * parts).into_par_iter(), |task| {
+        let (part_index, band_index) = (task / bands, task % bands);
+        let mut sums = vec![0.0; part.min(groups - part_index * part) * taps * lanes];
+        let rows = band_index * band..layout.grid[0].min((band_index + 1) * band);
+        let (offsets, places) = (layout.offsets(lanes), layout.places(rows.len(), lanes));
+        layout.with_vectors(&rows.clone(), lanes, |laid_out, gradient| {
+            let (layout, first, sums) = (&layout, part_index * part, &mut sums);
+            dispatch(Products { layout, rows, offsets, places, first, planes, x, dy, laid_out, gradient, sums });
+        });
+        sums
+    });
     // Groups whose lanes are the same channels first.
     let kinds = kinds(shape.c_in, groups, lanes);
     let mut of_kind = vec![0.0f32; kinds * taps * lanes];

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::ops::parts::for_parts;
+
 /// Tasks that work is divided into at most, but for what a caller adds.
 const TASKS: usize = 16;
 
@@ -101,11 +103,7 @@ pub(super) unsafe fn filled(length: usize, count: usize, task: impl Fn(usize, Sh
     let mut result: Vec<f32> = Vec::with_capacity(length);
     if length > 0 {
         let memory = Shared(result.as_mut_ptr());
-        if count == 1 {
-            task(0, memory);
-        } else {
-            (0..count).into_par_iter().for_each(|index| task(index, memory));
-        }
+        for_parts((0..count).into_par_iter(), |index| task(index, memory));
         // SAFETY: all numbers have been written, as the caller promises.
         unsafe { result.set_len(length) };
     }

@@ -15,6 +15,7 @@ use super::planes::Planes;
 use super::shape::Conv2dShape;
 use super::weight_gradient_by_channels;
 use crate::ops::codes::Codes;
+use crate::ops::parts::map_parts;
 use crate::ops::scratch::with_numbers;
 use crate::ops::simd::{Kernel, Simd, dispatch};
 
@@ -111,65 +112,62 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: Input<'_>, 
     let largest = offsets.iter().copied().max().unwrap_or(0);
     let image = (inputs * planes.channel()).max(largest + rows * planes.pitch + width + SLACK);
     let tasks = spans * shape.groups * parts;
-    let partial: Vec<Vec<f32>> = (0..tasks)
-        .into_par_iter()
-        .map(|task| {
-            let (span_index, group, part_index) = (task / (shape.groups * parts), task / parts % shape.groups, task % parts);
-            let images = span_index * span..shape.batch.min((span_index + 1) * span);
-            let channels = part_index * part..outputs.min((part_index + 1) * part);
-            let count = images.len();
-            let length = if is_aligned { 0 } else { count * channels.len() * flat };
-            let mut sums = vec![0.0f32; channels.len() * columns];
-            let of_planes = if source.is_some() { 0 } else { count * image };
-            with_numbers(of_planes + length + room, |memory| {
-                let (laid_out, memory) = memory.split_at_mut(of_planes);
-                let (gradient, room) = memory.split_at_mut(length);
-                gradient.fill(0.0);
-                for (index, n) in images.clone().enumerate().filter(|_| source.is_none()) {
-                    let x = x.some((n * shape.c_in + group * inputs) * input_area, inputs * input_area, room);
-                    let laid_out = &mut laid_out[index * image..][..image];
-                    for plane in laid_out.chunks_exact_mut(planes.channel()).take(inputs) {
-                        planes.clear(plane, &all);
-                    }
-                    // Vectors beyond the planes meet zeros of the gradient, and must be numbers.
-                    laid_out[inputs * planes.channel()..].fill(0.0);
-                    for (channel, laid_out) in x.chunks(input_area).zip(laid_out.chunks_mut(planes.channel())) {
-                        planes.fill(channel, laid_out, &all);
-                    }
+    let partial: Vec<Vec<f32>> = map_parts((0..tasks).into_par_iter(), |task| {
+        let (span_index, group, part_index) = (task / (shape.groups * parts), task / parts % shape.groups, task % parts);
+        let images = span_index * span..shape.batch.min((span_index + 1) * span);
+        let channels = part_index * part..outputs.min((part_index + 1) * part);
+        let count = images.len();
+        let length = if is_aligned { 0 } else { count * channels.len() * flat };
+        let mut sums = vec![0.0f32; channels.len() * columns];
+        let of_planes = if source.is_some() { 0 } else { count * image };
+        with_numbers(of_planes + length + room, |memory| {
+            let (laid_out, memory) = memory.split_at_mut(of_planes);
+            let (gradient, room) = memory.split_at_mut(length);
+            gradient.fill(0.0);
+            for (index, n) in images.clone().enumerate().filter(|_| source.is_none()) {
+                let x = x.some((n * shape.c_in + group * inputs) * input_area, inputs * input_area, room);
+                let laid_out = &mut laid_out[index * image..][..image];
+                for plane in laid_out.chunks_exact_mut(planes.channel()).take(inputs) {
+                    planes.clear(plane, &all);
                 }
-                let first = (images.start * shape.c_out + group * outputs + channels.start) * area;
-                let (dy, dy_image, dy_channel, dy_row) = if is_aligned {
-                    (&dy[first..], shape.c_out * area, area, width)
-                } else {
-                    for index in 0..count {
-                        for c in 0..channels.len() {
-                            let from = &dy[first + (index * shape.c_out + c) * area..][..area];
-                            let to = &mut gradient[(index * channels.len() + c) * flat..][..flat];
-                            for (from, y) in from.chunks(width).zip(0..) {
-                                to[y * planes.pitch..][..width].copy_from_slice(from);
-                            }
+                // Vectors beyond the planes meet zeros of the gradient, and must be numbers.
+                laid_out[inputs * planes.channel()..].fill(0.0);
+                for (channel, laid_out) in x.chunks(input_area).zip(laid_out.chunks_mut(planes.channel())) {
+                    planes.fill(channel, laid_out, &all);
+                }
+            }
+            let first = (images.start * shape.c_out + group * outputs + channels.start) * area;
+            let (dy, dy_image, dy_channel, dy_row) = if is_aligned {
+                (&dy[first..], shape.c_out * area, area, width)
+            } else {
+                for index in 0..count {
+                    for c in 0..channels.len() {
+                        let from = &dy[first + (index * shape.c_out + c) * area..][..area];
+                        let to = &mut gradient[(index * channels.len() + c) * flat..][..flat];
+                        for (from, y) in from.chunks(width).zip(0..) {
+                            to[y * planes.pitch..][..width].copy_from_slice(from);
                         }
                     }
-                    (&*gradient, channels.len() * flat, flat, flat)
-                };
-                dispatch(Products {
-                    dy,
-                    dy_image,
-                    dy_channel,
-                    dy_row,
-                    x: source.map_or(&*laid_out, |x| &x[(images.start * shape.c_in + group * inputs) * input_area..]),
-                    x_image: if source.is_some() { shape.c_in * input_area } else { image },
-                    x_row: planes.pitch,
-                    offsets: &offsets,
-                    images: count,
-                    rows: if is_aligned { rows } else { 1 },
-                    width: if is_aligned { width } else { flat },
-                    sums: &mut sums,
-                });
+                }
+                (&*gradient, channels.len() * flat, flat, flat)
+            };
+            dispatch(Products {
+                dy,
+                dy_image,
+                dy_channel,
+                dy_row,
+                x: source.map_or(&*laid_out, |x| &x[(images.start * shape.c_in + group * inputs) * input_area..]),
+                x_image: if source.is_some() { shape.c_in * input_area } else { image },
+                x_row: planes.pitch,
+                offsets: &offsets,
+                images: count,
+                rows: if is_aligned { rows } else { 1 },
+                width: if is_aligned { width } else { flat },
+                sums: &mut sums,
             });
-            sums
-        })
-        .collect();
+        });
+        sums
+    });
 
     let mut dw = vec![0.0f32; shape.weight_len()];
     for (task, sums) in partial.iter().enumerate() {

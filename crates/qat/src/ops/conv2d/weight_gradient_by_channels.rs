@@ -11,6 +11,7 @@ use super::divide::tasks;
 use super::forward::reach;
 use super::panels::{Interleaved, Panels, Parted, Row, Term, Widths};
 use super::shape::Conv2dShape;
+use crate::ops::parts::map_parts;
 use crate::ops::scratch::with_numbers;
 use crate::ops::simd::dispatch;
 
@@ -83,14 +84,11 @@ pub(super) fn weight_gradient(shape: &Conv2dShape, x: &[f32], dy: &[f32]) -> Vec
         });
         sums
     };
-    let mut partial: Vec<Vec<f32>> = (0..spans * shape.groups * parts)
-        .into_par_iter()
-        .map(|task| {
-            let (index, group, part_index) = (task / (shape.groups * parts), task / parts % shape.groups, task % parts);
-            let images = index * span..shape.batch.min((index + 1) * span);
-            sums_of(images, group, part_index * part..inputs.min((part_index + 1) * part))
-        })
-        .collect();
+    let mut partial: Vec<Vec<f32>> = map_parts((0..spans * shape.groups * parts).into_par_iter(), |task| {
+        let (index, group, part_index) = (task / (shape.groups * parts), task / parts % shape.groups, task % parts);
+        let images = index * span..shape.batch.min((index + 1) * span);
+        sums_of(images, group, part_index * part..inputs.min((part_index + 1) * part))
+    });
 
     // Spans are added tap by tap, and rows become columns.
     let mut dw = vec![0.0f32; shape.weight_len()];
