@@ -20,7 +20,7 @@ use crate::nn::{
 
 impl QatModel {
     /// Makes the layers of a fused and placed graph. An activation that is read with several formats has the widest of them, unless the
-    /// graph was [separated](separate).
+    /// graph was [separated](crate::graph::formats::separate).
     ///
     /// # Errors
     /// An activation of a rank that no layer takes; a configuration that contradicts itself or the graph.

@@ -13,7 +13,7 @@ use crate::nn::{
     QuantResizeNearest, QuantSlice, QuantSoftmax, QuantSub, QuantTranspose, QuantUnary,
 };
 
-/// One layer of a [`QatModel`].
+/// One layer of a [`QatModel`](crate::QatModel).
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant, reason = "a model has tens of layers, and a box would hide the layer from a reader")]
 pub enum QatLayer {

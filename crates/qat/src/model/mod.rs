@@ -97,7 +97,7 @@ struct SchemeFormats {
 }
 
 impl QatModel {
-    /// Captures `forward` of `module`, fuses its layers and puts quantizers in place, all in [`Mode::Float`].
+    /// Captures `forward` of `module`, fuses its layers and puts quantizers in place, all in [`Mode::Float`](crate::Mode::Float).
     ///
     /// `input_shape` is that of the model's input; the size of its first dimension, the batch, is ignored. Recording sees inference,
     /// which does not know a batch norm's momentum: here it is Burn's default, 0.1.
@@ -131,7 +131,7 @@ impl QatModel {
         Self::from_imported(graph, config, &device)
     }
 
-    /// Fuses the layers of a graph as it was captured or read, and puts quantizers in place, all in [`Mode::Float`].
+    /// Fuses the layers of a graph as it was captured or read, and puts quantizers in place, all in [`Mode::Float`](crate::Mode::Float).
     ///
     /// Files do not know a batch norm's momentum: here it is Burn's default, 0.1.
     ///
