@@ -1,6 +1,6 @@
 //! The float phase: the layers captured from a module train in its place, and make the module that it would have made of itself.
 
-use crate::support::{SEED, bits, data, metrics};
+use crate::support::{SEED, bits, data, metrics, values};
 use crate::tiny::{self, SHAPE, Tiny, uniform};
 use burn::module::Module;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
@@ -21,26 +21,6 @@ use rand_chacha::{
 };
 use std::path::Path;
 use std::time::Duration;
-
-/// All float parameters, and all running statistics, by their paths.
-fn numbers<M: Module>(model: &M) -> Vec<(String, Vec<f32>)> {
-    use burn::module::{ModuleVisitor, Param};
-    struct Numbers(Vec<String>, Vec<(String, Vec<f32>)>);
-    impl ModuleVisitor for Numbers {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.push((self.0.join("."), param.val().try_into_vec_as().unwrap()));
-        }
-    }
-    let mut numbers = Numbers(Vec::new(), Vec::new());
-    model.valid().visit(&mut numbers);
-    numbers.1
-}
 
 /// Losses in the order of steps.
 fn losses(folder: &Path) -> Vec<f64> {
@@ -85,10 +65,9 @@ fn twenty_steps_of_layers_are_those_of_their_module() {
             assert!((found - expected).abs() <= 1e-3 * expected, "{zoo} row {step}: loss {found} for {expected}");
         }
         let norm = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
-        let way: Vec<f64> =
-            numbers(&start).iter().zip(&numbers(&module)).map(|((_, start), (_, end))| norm(start, end)).collect();
+        let way: Vec<f64> = values(&start).iter().zip(&values(&module)).map(|((_, start), (_, end))| norm(start, end)).collect();
         let longest = way.iter().copied().fold(0.0, f64::max);
-        for (((path, expected), (_, found)), way) in numbers(&module).iter().zip(&numbers(&written)).zip(&way) {
+        for (((path, expected), (_, found)), way) in values(&module).iter().zip(&values(&written)).zip(&way) {
             let apart = norm(expected, found);
             // A bias before a batch norm goes nowhere but for rounding.
             assert!(apart <= 5e-2 * way + 1e-5 * longest, "{zoo} {path}: {apart} apart after a way of {way}");

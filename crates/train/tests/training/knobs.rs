@@ -1,8 +1,8 @@
 //! Each setting of a phase does what its formula says, seen from the parameters before and after.
 
-use crate::support::bits;
+use crate::support::{bits, values};
 use crate::tiny::{SHAPE, Tiny, data, manifest, plan};
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn::train::Interrupter;
 use qat::{Mode, Preset, QConfig, QatModel};
@@ -13,25 +13,6 @@ use qat_train::{
 
 /// A parameter's numbers under its path.
 type Named = (String, Vec<f32>);
-
-/// Every float parameter with its path.
-fn values<M: Module>(model: &M) -> Vec<(String, Vec<f32>)> {
-    struct Values(Vec<String>, Vec<(String, Vec<f32>)>);
-    impl ModuleVisitor for Values {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.push((self.0.join("."), param.val().try_into_vec_as().unwrap()));
-        }
-    }
-    let mut values = Values(Vec::new(), Vec::new());
-    model.valid().visit(&mut values);
-    values.1
-}
 
 fn trained<M: Classifier>(model: M, plan: &FitPlan, data: &FitData) -> Result<Fitted<M>, TrainError> {
     let folder = tempfile::tempdir().unwrap();

@@ -73,6 +73,27 @@ pub fn metrics(folder: &Path) -> String {
     text.lines().map(|line| format!("{}\n", line.rsplit_once(',').unwrap().0)).collect()
 }
 
+/// Every float parameter and running statistic with its path.
+pub fn values<M: burn::module::Module>(model: &M) -> Vec<(String, Vec<f32>)> {
+    use burn::module::{ModuleVisitor, Param};
+    use burn::tensor::Tensor;
+    struct Values(Vec<String>, Vec<(String, Vec<f32>)>);
+    impl ModuleVisitor for Values {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.1.push((self.0.join("."), param.val().try_into_vec_as().unwrap()));
+        }
+    }
+    let mut values = Values(Vec::new(), Vec::new());
+    model.valid().visit(&mut values);
+    values.1
+}
+
 /// Bits of every float parameter and running statistic of `model`.
 pub fn bits<M: burn::module::Module>(model: &M) -> Vec<Vec<u32>> {
     use burn::{
