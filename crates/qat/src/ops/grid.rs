@@ -146,7 +146,7 @@ impl Channels {
     }
 
     /// Whether each number of a row is another channel's.
-    fn is_by_row(&self) -> bool {
+    pub(super) fn is_by_row(&self) -> bool {
         self.count > 1 && self.inner == 1
     }
 

@@ -13,7 +13,7 @@ pub(super) fn largest(x: &[f32], channels: Channels) -> Vec<f32> {
     let part = channels.part();
     let parts = map_parts(x.par_chunks(part).enumerate(), |(index, x)| {
         let mut found = vec![0u32; channels.count];
-        if channels.inner == 1 && channels.count > 1 {
+        if channels.is_by_row() {
             for x in x.chunks(channels.count) {
                 dispatch(Row { x, found: &mut found });
             }

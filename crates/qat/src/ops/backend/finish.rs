@@ -6,9 +6,9 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, ExtensionType, TensorMetadata, backend_extension};
 
+use super::Operand;
+use super::after::After;
 use super::host::{Host, for_hosts};
-use super::norm::After;
-use super::{Operand, norm};
 use crate::ops::finish;
 
 /// An addition and what follows it.
@@ -38,7 +38,7 @@ pub(crate) struct FinishOperands<B: Backend> {
 for_hosts!(FinishOps {
     fn training_finish(operands: FinishOperands<Self>, after: After) -> FloatTensor<Self> {
         let FinishOperands { x, y, scale, zero } = operands;
-        let out = finish::finish(&Self::numbers(&x), &y.numbers(), norm::finish(after, &scale, &zero));
+        let out = finish::finish(&Self::numbers(&x), &y.numbers(), after.finish(&scale, &zero));
         Self::tensor(out, x.shape())
     }
 });
@@ -68,7 +68,7 @@ impl<B: Host> Backward<B, 4> for FinishBackward {
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
         let d_out = grads.consume::<B>(&ops.node);
         let (FinishOperands { x, y, scale, zero }, after) = ops.state;
-        let finish = norm::finish(after, &scale, &zero);
+        let finish = after.finish(&scale, &zero);
         let found = finish::finish_gradients(&B::numbers(&x), &y.numbers(), &B::numbers(&d_out), finish);
         let dx = B::tensor(found.dx, x.shape());
         let gradients = [dx.clone(), dx, B::tensor(vec![found.d_scale], [1]), B::tensor(vec![found.d_zero], [1])];

@@ -6,6 +6,7 @@
 
 #![allow(deprecated, reason = "ndarray is deprecated and still offered")]
 
+mod after;
 mod conv2d;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
@@ -24,11 +25,11 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType};
 use burn::tensor::Tensor;
 
+pub(crate) use after::After;
 pub(super) use conv2d::Conv2dOps;
 pub(super) use fake_quantize::FakeQuantizeOps;
 pub(super) use finish::{FinishOperands, FinishOps};
 pub(super) use max_pool2d::MaxPool2dOps;
-pub(crate) use norm::After;
 pub(super) use norm::{NormOperands, NormOps, NormOutput};
 pub(super) use range::{RangeOps, RangeValue};
 pub(super) use region::RegionOps;

@@ -7,9 +7,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, ExtensionType, TensorMetadata, backend_extension};
 
 use super::Operand;
+use super::after::After;
 use super::host::{Host, for_hosts};
-use crate::clamp::Clamp;
-use crate::ops::grid::{Finish, Grid, Quantizer};
 use crate::ops::norm::{self, Affine, NormInputs, NormShape, Statistics};
 
 /// Batch norm in training.
@@ -58,15 +57,6 @@ pub(crate) struct NormOutput<B: Backend> {
     pub variance: FloatTensor<B>,
 }
 
-/// What follows an operation.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum After {
-    /// A clamp.
-    Clamp(Clamp),
-    /// A clamp and a grid, whose step is an operand.
-    Grid(Grid),
-}
-
 for_hosts!(NormOps {
     fn training_norm(operands: NormOperands<Self>, epsilon: f32, after: After) -> NormOutput<Self> {
         let shape = norm_shape::<Self>(&operands.z);
@@ -75,7 +65,7 @@ for_hosts!(NormOps {
         let gamma = Self::numbers(&operands.gamma);
         let batch_sigma = norm::batch_sigma(&statistics, &operands.unfold.numbers(), epsilon);
         let affine = Affine::new(&statistics, &batch_sigma, &gamma, &Self::numbers(&operands.beta), &operands.sigma.numbers());
-        let finish = finish(after, &operands.scale, &operands.zero);
+        let finish = after.finish(&operands.scale, &operands.zero);
         let y = operands.y.numbers();
         let out = norm::normalize(if y.is_empty() { &z } else { &y }, &affine, finish, shape);
         NormOutput {
@@ -141,7 +131,7 @@ impl<B: Host> Backward<B, 6> for NormBackward {
             affine: &Affine::new(&statistics, &batch_sigma, &gammas, &B::numbers(&operands.beta), &sigma),
             batch_sigma: &batch_sigma,
             folded_sigma: &sigma,
-            finish: finish(after, &operands.scale, &operands.zero),
+            finish: after.finish(&operands.scale, &operands.zero),
         };
         let found = norm::normalize_gradients(&inputs, &B::numbers(&d_out), shape);
         let [z, y, gamma, beta, scale, zero] = ops.parents;
@@ -167,17 +157,4 @@ impl<B: Host> Backward<B, 6> for NormBackward {
 fn norm_shape<B: Backend>(z: &FloatTensor<B>) -> NormShape {
     let shape = z.shape();
     NormShape { batch: shape[0], channels: shape[1], area: shape[2] * shape[3] }
-}
-
-/// What follows, with its numbers.
-pub(super) fn finish<B: Host>(after: After, scale: &Operand<B>, zero: &Operand<B>) -> Finish {
-    let number = |operand: &Operand<B>| operand.numbers().first().copied();
-    match after {
-        After::Clamp(clamp) => Finish::Clamp(clamp),
-        After::Grid(grid) => Finish::Quantize(Quantizer {
-            scale: number(scale).expect("a grid has a step"),
-            zero: number(zero).unwrap_or(0.0),
-            grid,
-        }),
-    }
 }

@@ -259,7 +259,7 @@ impl Channels {
 
     /// Channels that a cube sums side by side.
     fn width(self) -> u32 {
-        if self.count > 1 && self.inner == 1 { SIDE_BY_SIDE } else { 1 }
+        if self.is_by_row() { SIDE_BY_SIDE } else { 1 }
     }
 }
 
