@@ -64,6 +64,11 @@ impl PoolShape {
         self.stride[1].min(self.kernel[1])
     }
 
+    /// Whether windows are pairs of neighbours in pairs of rows, and every row is pairs.
+    fn is_pairs(&self) -> bool {
+        self.kernel == [2, 2] && self.stride == [2, 2] && self.input[1].is_multiple_of(2)
+    }
+
     /// Room for what is kept of one place of a plane, and for the junk of lanes beyond the last row.
     fn room(&self) -> usize {
         self.input[0] * self.columns() + self.kernel[1] + LANES
@@ -93,7 +98,13 @@ pub(super) fn max_pool_gradient(x: &[f32], dy: &[f32], shape: PoolShape) -> Vec<
     let inputs = x.par_chunks(shape.part() * area).zip(dy.par_chunks(shape.part() * windows));
     let parts = dx.spare_capacity_mut()[..x.len()].par_chunks_mut(shape.part() * area).zip(inputs);
     for_parts(parts, |(dx, (x, dy))| {
-        with_zeros((2 * shape.phases() + 2) * shape.room(), |scratch| dispatch(Backward { x, dy, dx, scratch, shape }));
+        with_zeros((2 * shape.phases() + 2) * shape.room(), |scratch| {
+            if shape.is_pairs() {
+                dispatch(BackwardOfPairs { x, dy, dx, scratch, shape });
+            } else {
+                dispatch(Backward { x, dy, dx, scratch, shape });
+            }
+        });
     });
     // SAFETY: every number of every plane has been written.
     unsafe { dx.set_len(x.len()) };
@@ -245,6 +256,74 @@ impl Kernel for Backward<'_> {
                 }
             }
             unsort_columns(gradients, dx, shape);
+        }
+    }
+}
+
+/// As [`Backward`] for windows of pairs in pairs of rows, with room for what is kept of the pairs of a plane four times: a whole plane of
+/// pairs is one run, whatever the length of its rows.
+struct BackwardOfPairs<'a> {
+    x: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [MaybeUninit<f32>],
+    scratch: &'a mut [f32],
+    shape: PoolShape,
+}
+
+impl Kernel for BackwardOfPairs<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { x, dy, dx, scratch, shape } = self;
+        let room = shape.room();
+        let [height, width] = shape.output();
+        let pairs = 2 * height * width;
+        let (largest, scratch) = scratch.split_at_mut(room);
+        let (second, scratch) = scratch.split_at_mut(room);
+        let (gradients, d_windows) = scratch.split_at_mut(room);
+        let planes = x.chunks_exact(shape.area()).zip(dy.chunks_exact(shape.windows()));
+        for ((x, dy), dx) in planes.zip(dx.chunks_exact_mut(shape.area())) {
+            let of_pairs = largest[..pairs].iter_mut().zip(&mut second[..pairs]);
+            for (pair, (largest, second)) in x[..2 * pairs].chunks_exact(2).zip(of_pairs) {
+                let takes = takes(pair[1], pair[0]);
+                *largest = if takes { pair[1] } else { pair[0] };
+                *second = if takes { 1.0 } else { 0.0 };
+            }
+            d_windows[..dy.len()].copy_from_slice(dy);
+            // Lanes beyond a row are written again by the next one.
+            match width {
+                ..=4 => pairs_of_rows::<4>(largest, d_windows, gradients, height, width),
+                ..=8 => pairs_of_rows::<8>(largest, d_windows, gradients, height, width),
+                _ => pairs_of_rows::<LANES>(largest, d_windows, gradients, height, width),
+            }
+            let (dx, rest) = dx.split_at_mut(2 * pairs);
+            for (dx, (d, second)) in dx.chunks_exact_mut(2).zip(gradients[..pairs].iter().zip(&second[..pairs])) {
+                dx[0].write(if *second == 0.0 { *d } else { 0.0 });
+                dx[1].write(if *second == 0.0 { 0.0 } else { *d });
+            }
+            rest.iter_mut().for_each(|dx| _ = dx.write(0.0));
+        }
+    }
+}
+
+/// The gradient of each window to the larger one of its two rows, `L` windows at a time.
+#[inline(always)]
+fn pairs_of_rows<const L: usize>(largest: &[f32], dy: &[f32], gradients: &mut [f32], height: usize, width: usize) {
+    let some = |numbers: &[f32], at: usize| -> [f32; L] {
+        *numbers[at..].first_chunk().expect("there is room for the lanes of the last window")
+    };
+    for row in 0..2 * height {
+        for first in (0..width).step_by(L) {
+            let at = row / 2 * 2 * width + first;
+            let (above, below, d) = (some(largest, at), some(largest, at + width), some(dy, row / 2 * width + first));
+            let mut given = [0.0f32; L];
+            for lane in 0..L {
+                let is_given = takes(below[lane], above[lane]) == (row % 2 == 1);
+                // A sum with 0, as that of windows that share a number.
+                given[lane] = if is_given { d[lane] + 0.0 } else { 0.0 };
+            }
+            gradients[row * width + first..][..L].copy_from_slice(&given);
         }
     }
 }

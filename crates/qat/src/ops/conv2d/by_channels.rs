@@ -1,12 +1,12 @@
 //! Correlations with vectors over the channels of a position.
 //!
-//! Positions that the same taps reach are a class: those inside, and those at each edge and corner. Taps that would meet padding are left
-//! out instead of multiplied, and sources are read where they lie.
+//! Class by class of positions: taps that would meet padding are left out instead of multiplied, and sources are read where they lie.
 
 #![allow(unsafe_code, reason = "threads write disjoint numbers of memory that is not initialized yet")]
 
 use std::ops::Range;
 
+use super::correlations::{Class, Correlations};
 use super::divide::{Division, Shared, filled};
 use super::panels::{Interleaved, Panels, Parted, Row, Term, Widths};
 use crate::ops::scratch::with_numbers;
@@ -21,88 +21,9 @@ const POSITIONS: usize = 256;
 /// Sums that are worked on together, about.
 const SUMS: usize = 1 << 14;
 
-/// A tap in one axis: its number, and how far from a result's place in the source it looks.
-pub(super) type Reach = (usize, isize);
-
-/// Results that lie regularly among all.
-pub(super) struct Phase {
-    /// Row and column of the first.
-    pub at: [usize; 2],
-    /// Rows and columns.
-    pub grid: [usize; 2],
-    /// Taps of each axis.
-    pub taps: [Vec<Reach>; 2],
-}
-
-/// Correlations of the same source.
-pub(super) struct ByChannels<'a> {
-    pub batch: usize,
-    pub groups: usize,
-    /// `[batch, groups · inputs, …]`.
-    pub source: &'a [f32],
-    /// Channels of a group in the source, and rows and columns of each.
-    pub inputs: usize,
-    pub map: [usize; 2],
-    /// Distance of neighbouring results of a phase in the source, in rows and columns.
-    pub step: [usize; 2],
-    /// Channels of a group of results, and rows and columns of each.
-    pub outputs: usize,
-    pub results: [usize; 2],
-    /// Distance of neighbouring results of a phase among all.
-    pub stride: [usize; 2],
-    /// In the order of rows; the first has the most rows.
-    pub phases: Vec<Phase>,
-    /// Columns of the kernel.
-    pub kernel_width: usize,
-    /// Taps of the kernel.
-    pub kernel_taps: usize,
-    /// How far apart the pieces are that the weights of a group are in, each by channels of results; and how many there are.
-    pub weights: (usize, usize),
-    /// One for each channel of results, or empty.
-    pub bias: &'a [f32],
-}
-
-/// Results of a phase that the same taps reach.
-struct Class {
-    phase: usize,
-    /// Rows and columns in the phase.
-    positions: [Range<usize>; 2],
-    /// Taps, and how far they look.
-    taps: Vec<(usize, [isize; 2])>,
-}
-
-/// Runs of results, along an axis, that the same taps reach.
-pub(super) fn runs(count: usize, size: usize, step: usize, taps: &[Reach]) -> Vec<(Range<usize>, Vec<Reach>)> {
-    let mut runs: Vec<(Range<usize>, Vec<Reach>)> = Vec::new();
-    for t in 0..count {
-        let is_inside = |distance: isize| (0..size as isize).contains(&((t * step) as isize + distance));
-        let reaching: Vec<Reach> = taps.iter().copied().filter(|(_, distance)| is_inside(*distance)).collect();
-        match runs.last_mut() {
-            Some((range, same)) if *same == reaching => range.end = t + 1,
-            _ => runs.push((t..t + 1, reaching)),
-        }
-    }
-    runs
-}
-
-impl ByChannels<'_> {
-    fn classes(&self) -> Vec<Class> {
-        let mut classes = Vec::new();
-        for (phase, of) in self.phases.iter().enumerate() {
-            let runs = [0, 1].map(|axis| runs(of.grid[axis], self.map[axis], self.step[axis], &of.taps[axis]));
-            for (rows, down) in &runs[0] {
-                for (columns, right) in &runs[1] {
-                    let taps = down.iter().flat_map(|(ky, dy)| right.iter().map(move |(kx, dx)| (ky, kx, [*dy, *dx])));
-                    let taps = taps.map(|(ky, kx, reach)| (ky * self.kernel_width + kx, reach)).collect();
-                    classes.push(Class { phase, positions: [rows.clone(), columns.clone()], taps });
-                }
-            }
-        }
-        classes
-    }
-
-    /// Cycles of a group of an image, about.
-    pub fn cost(&self) -> usize {
+impl Correlations<'_> {
+    /// Cycles that [`Correlations::run_by_channels`] takes for a group of an image, about.
+    pub fn cost_by_channels(&self) -> usize {
         let widths = Widths::new(self.outputs);
         let division = self.division();
         let together = self.together(division.images(), self.results[0].min(division.height() * self.stride[0]));
@@ -116,15 +37,9 @@ impl ByChannels<'_> {
         multiplying * 17 / 16 + parting
     }
 
-    fn area(&self) -> usize {
-        self.results[0] * self.results[1]
-    }
-
     fn division(&self) -> Division {
-        let taps = |phase: &Phase| phase.grid[0] * phase.grid[1] * phase.taps[0].len() * phase.taps[1].len();
-        let work = self.batch * self.groups * self.outputs * self.inputs * self.phases.iter().map(taps).sum::<usize>();
         let across = self.results[1] * self.stride[0];
-        Division::new(self.batch, self.phases[0].grid[0], work, BAND.div_ceil(across))
+        Division::new(self.batch, self.phases[0].grid[0], self.work(), BAND.div_ceil(across))
     }
 
     /// Images that are worked on together, of so many rows of results.
@@ -134,12 +49,14 @@ impl ByChannels<'_> {
     }
 
     /// All results, by the weights of each group.
-    pub fn run(&self, weight: &[f32]) -> Vec<f32> {
+    pub fn run_by_channels(&self, weight: &[f32]) -> Vec<f32> {
         let widths = Widths::new(self.outputs);
         let depth = self.inputs * self.kernel_taps;
+        // Where channels of results are as far apart as their weights are many, the source's channels follow each other.
+        let [across, down] = self.weight_steps;
+        let (distance, count) = if across == depth { (0, 1) } else { (down, self.inputs) };
         let of_group = |numbers: &[f32]| {
             let mut panels = vec![0.0; depth * widths.row()];
-            let (distance, count) = self.weights;
             dispatch(Interleaved { widths, numbers, distance, count, area: depth / count, panels: &mut panels });
             panels
         };
@@ -185,11 +102,6 @@ impl ByChannels<'_> {
         };
         // SAFETY: each task writes all rows of its band, in all channels of its images.
         unsafe { filled(self.batch * self.groups * self.outputs * area, division.count(), task) }
-    }
-
-    /// Rows of results in a band of the phases' rows.
-    fn rows(&self, band: &Range<usize>) -> Range<usize> {
-        band.start * self.stride[0]..self.results[0].min(band.end * self.stride[0])
     }
 
     /// The terms of a class.

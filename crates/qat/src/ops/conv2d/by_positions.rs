@@ -59,7 +59,8 @@ impl ByPositions<'_> {
                 Cover::Flat if self.stride[1] == 1 => 8 * grid[0],
                 Cover::Flat => 2 * grid[0] * grid[1],
             };
-            self.outputs * (vectors * phase.offsets.len() + cropping)
+            // Vectors begin anywhere, and take two loads each: those of one channel take as long as those of two.
+            self.outputs.max(2) * vectors * phase.offsets.len() + self.outputs * cropping
         });
         filling + phases.sum::<usize>()
     }

@@ -41,6 +41,21 @@ impl PackedRows {
         }
         Self { data, rows, block, taps: taps.len() }
     }
+
+    /// The blocks, each by its first channel and how many it has.
+    pub fn blocks(&self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.rows).step_by(self.block).map(|first| (first, self.block.min(self.rows - first)))
+    }
+
+    /// The weights of the block that begins with a channel.
+    pub fn block(&self, first: usize) -> *const f32 {
+        self.data[first * self.taps..].as_ptr()
+    }
+
+    /// Taps of each channel.
+    pub fn taps(&self) -> usize {
+        self.taps
+    }
 }
 
 /// Where results go.
@@ -136,9 +151,7 @@ impl Kernel for Correlation<'_> {
         let cover = Cover::of(self.grid, self.pitch, self.offsets.len(), S::LANES, self.target.column);
         let slack = if cover == Cover::Flat { 0 } else { SLACK };
         assert!(self.planes.len() >= planes_len(self.grid, self.pitch, self.offsets) - slack);
-        let mut first = 0;
-        while first < self.rows.rows {
-            let block = self.rows.block.min(self.rows.rows - first);
+        for (first, block) in self.rows.blocks() {
             // SAFETY: the instructions are there, as the caller promises; lengths were checked.
             unsafe {
                 match block {
@@ -153,7 +166,6 @@ impl Kernel for Correlation<'_> {
                     _ => unreachable!("a block has at most eight channels"),
                 }
             }
-            first += block;
         }
     }
 }
@@ -232,30 +244,78 @@ impl Correlation<'_> {
         unsafe {
             let places: [(usize, usize); N] = std::array::from_fn(|n| place(v + n));
             let x: [*const f32; N] = std::array::from_fn(|n| self.planes.as_ptr().add(places[n].0));
-            let mut sums = [[S::splat(0.0); N]; M];
-            if !self.bias.is_empty() {
+            let to: [*mut f32; N] = std::array::from_fn(|n| result.add(places[n].1));
+            let bias = if self.bias.is_empty() { &[] } else { &self.bias[first..first + M] };
+            let taps = self.offsets.iter().zip(0..).map(|(offset, tap)| (*offset as isize, tap));
+            let terms = Terms { channels: 1, channel: (0, 0), taps };
+            tile::<S, M, N>(x, terms, self.rows.block(first), Some(bias), to, channel);
+        }
+    }
+}
+
+/// What a sum runs over: the taps of each channel of the source.
+pub(super) struct Terms<I> {
+    /// Channels of the source.
+    pub channels: usize,
+    /// Distances of channels, of their vectors and among the weights.
+    pub channel: (isize, usize),
+    /// For each tap how far its vector is, and which of the weights of a channel it takes.
+    pub taps: I,
+}
+
+/// `N` vectors of results of `M` channels, which lie `channel` apart behind `to`, from the vectors at `x`; sums begin with `bias`, with 0
+/// where that is empty, and with the results that are there without it.
+///
+/// # Safety
+/// The processor has the instructions of `S`, and every vector, weight and result is there.
+#[inline(always)]
+pub(super) unsafe fn tile<S: Simd, const M: usize, const N: usize>(
+    mut x: [*const f32; N],
+    terms: Terms<impl Iterator<Item = (isize, usize)> + Clone>,
+    mut weights: *const f32,
+    bias: Option<&[f32]>,
+    to: [*mut f32; N],
+    channel: usize,
+) {
+    unsafe {
+        let mut sums = [[S::splat(0.0); N]; M];
+        match bias {
+            None => {
                 for m in 0..M {
-                    sums[m] = [S::splat(self.bias[first + m]); N];
+                    for n in 0..N {
+                        sums[m][n] = S::load(to[n].add(m * channel));
+                    }
                 }
             }
-            let mut w = self.rows.data.as_ptr().add(first * self.rows.taps);
-            for &offset in self.offsets {
+            Some([]) => {}
+            Some(bias) => {
+                for m in 0..M {
+                    sums[m] = [S::splat(bias[m]); N];
+                }
+            }
+        }
+        for _ in 0..terms.channels {
+            for (offset, tap) in terms.taps.clone() {
                 let mut numbers = [S::splat(0.0); N];
                 for n in 0..N {
-                    numbers[n] = S::load(x[n].add(offset));
+                    numbers[n] = S::load(x[n].wrapping_offset(offset));
                 }
+                let weights = weights.add(tap * M);
                 for m in 0..M {
-                    let weight = S::splat(*w.add(m));
+                    let weight = S::splat(*weights.add(m));
                     for n in 0..N {
                         sums[m][n] = S::multiply_add(weight, numbers[n], sums[m][n]);
                     }
                 }
-                w = w.add(M);
             }
-            for m in 0..M {
-                for n in 0..N {
-                    S::store(result.add(m * channel + places[n].1), sums[m][n]);
-                }
+            for n in 0..N {
+                x[n] = x[n].wrapping_offset(terms.channel.0);
+            }
+            weights = weights.wrapping_add(terms.channel.1 * M);
+        }
+        for m in 0..M {
+            for n in 0..N {
+                S::store(to[n].add(m * channel), sums[m][n]);
             }
         }
     }

@@ -33,9 +33,15 @@ pub(super) struct Division {
 impl Division {
     /// For `batch` images of `rows` rows whose `work` is to be divided, with bands of at most `most` rows.
     pub fn new(batch: usize, rows: usize, work: usize, most: usize) -> Self {
-        let wanted = tasks(work);
-        let part = batch.div_ceil(wanted).max(1);
-        let bands = wanted.div_ceil(batch.div_ceil(part).max(1)).max(rows.div_ceil(most.max(1))).clamp(1, rows.max(1));
+        let division = Self::of(batch, rows, tasks(work));
+        let bands = division.band_count().max(rows.div_ceil(most.max(1)));
+        Self { band: rows.div_ceil(bands.max(1)).max(1), ..division }
+    }
+
+    /// For `batch` images of `rows` rows, in so many tasks or a few more.
+    pub fn of(batch: usize, rows: usize, tasks: usize) -> Self {
+        let part = batch.div_ceil(tasks).max(1);
+        let bands = tasks.div_ceil(batch.div_ceil(part).max(1)).clamp(1, rows.max(1));
         Self { batch, rows, part, band: rows.div_ceil(bands).max(1) }
     }
 

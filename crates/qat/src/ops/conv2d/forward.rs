@@ -1,7 +1,7 @@
 //! The convolution itself.
 
-use super::by_channels::{self, ByChannels, Reach};
 use super::by_positions::{self, ByPositions};
+use super::correlations::{self, Correlations, Reach};
 use super::depthwise;
 use super::planes::{Planes, Tap};
 use super::shape::Conv2dShape;
@@ -14,12 +14,11 @@ pub(in crate::ops) fn conv2d(shape: &Conv2dShape, x: &[f32], weight: &[f32], bia
     if depthwise::is_depthwise(shape) {
         return depthwise::forward(shape, x, weight, bias);
     }
-    let (by_channels, by_positions) = (by_channels(shape, x, bias), by_positions(shape, x, bias));
-    if by_channels.cost() < by_positions.cost() { by_channels.run(weight) } else { by_positions.run(weight) }
+    correlations(shape, x, bias).run(&by_positions(shape, x, bias), weight)
 }
 
-fn by_channels<'a>(shape: &Conv2dShape, x: &'a [f32], bias: &'a [f32]) -> ByChannels<'a> {
-    ByChannels {
+pub(super) fn correlations<'a>(shape: &Conv2dShape, x: &'a [f32], bias: &'a [f32]) -> Correlations<'a> {
+    Correlations {
         batch: shape.batch,
         groups: shape.groups,
         source: x,
@@ -29,10 +28,10 @@ fn by_channels<'a>(shape: &Conv2dShape, x: &'a [f32], bias: &'a [f32]) -> ByChan
         outputs: shape.group_outputs(),
         results: shape.output,
         stride: [1, 1],
-        phases: vec![by_channels::Phase { at: [0, 0], grid: shape.output, taps: [0, 1].map(|axis| reach(shape, axis)) }],
+        phases: vec![correlations::Phase { at: [0, 0], grid: shape.output, taps: [0, 1].map(|axis| reach(shape, axis)) }],
         kernel_width: shape.kernel[1],
         kernel_taps: shape.taps(),
-        weights: (0, 1),
+        weight_steps: [shape.group_inputs() * shape.taps(), shape.taps()],
         bias,
     }
 }

@@ -4,8 +4,8 @@
 //! fixed remainder `r`, those taps contribute for which `r + padding − k · dilation` is a multiple of the stride, each at a constant
 //! distance from `t`.
 
-use super::by_channels::{self, ByChannels, Reach};
 use super::by_positions::{self, ByPositions};
+use super::correlations::{Correlations, Phase, Reach};
 use super::depthwise;
 use super::forward::offsets;
 use super::planes::{Planes, Tap};
@@ -19,19 +19,12 @@ pub(in crate::ops) fn conv2d_input_gradient(shape: &Conv2dShape, weight: &[f32],
         return depthwise::input_gradient(shape, weight, dy);
     }
     let phases = phases(shape);
-    let (by_channels, by_positions) = (by_channels(shape, dy, &phases), by_positions(shape, dy, &phases));
-    if by_channels.cost() < by_positions.cost() { by_channels.run(weight) } else { by_positions.run(weight) }
+    let by_positions = by_positions(shape, dy, &phases);
+    correlations(shape, dy, phases).run(&by_positions, weight)
 }
 
-/// A phase of the input: remainders and counts of its rows and columns, and the taps of each axis.
-struct Phase {
-    at: [usize; 2],
-    grid: [usize; 2],
-    taps: [Vec<Reach>; 2],
-}
-
-/// The phases that have rows and columns.
-fn phases(shape: &Conv2dShape) -> Vec<Phase> {
+/// The phases of the input that have rows and columns, by their remainders.
+pub(super) fn phases(shape: &Conv2dShape) -> Vec<Phase> {
     let reach = |axis: usize, r: usize| -> Vec<Reach> {
         let stride = shape.stride[axis] as isize;
         (0..shape.kernel[axis])
@@ -46,8 +39,8 @@ fn phases(shape: &Conv2dShape) -> Vec<Phase> {
     at.map(|[y, x]| Phase { at: [y, x], grid: [count(0, y), count(1, x)], taps: [reach(0, y), reach(1, x)] }).collect()
 }
 
-fn by_channels<'a>(shape: &Conv2dShape, dy: &'a [f32], phases: &[Phase]) -> ByChannels<'a> {
-    ByChannels {
+pub(super) fn correlations<'a>(shape: &Conv2dShape, dy: &'a [f32], phases: Vec<Phase>) -> Correlations<'a> {
+    Correlations {
         batch: shape.batch,
         groups: shape.groups,
         source: dy,
@@ -57,13 +50,10 @@ fn by_channels<'a>(shape: &Conv2dShape, dy: &'a [f32], phases: &[Phase]) -> ByCh
         outputs: shape.group_inputs(),
         results: shape.input,
         stride: shape.stride,
-        phases: phases
-            .iter()
-            .map(|Phase { at, grid, taps }| by_channels::Phase { at: *at, grid: *grid, taps: taps.clone() })
-            .collect(),
+        phases,
         kernel_width: shape.kernel[1],
         kernel_taps: shape.taps(),
-        weights: (shape.group_inputs() * shape.taps(), shape.group_outputs()),
+        weight_steps: [shape.taps(), shape.group_inputs() * shape.taps()],
         bias: &[],
     }
 }

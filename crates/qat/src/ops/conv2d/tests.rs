@@ -1,6 +1,7 @@
 //! Kernels against plain loops at every level of instructions, and bit for bit with every number of threads.
 
 use super::{Conv2dShape, Input, conv2d, conv2d_bias_gradient, conv2d_input_gradient, conv2d_weight_gradient};
+use super::{forward, input_gradient, weight_gradient_by_images};
 use crate::ops::simd::levels::{self, Level};
 
 /// Seed of every draw of this file.
@@ -121,7 +122,19 @@ fn operands(shape: &Conv2dShape, draws: &mut Draws) -> [Vec<f32>; 4] {
     [shape.input_len(), shape.weight_len(), shape.c_out, shape.output_len()].map(|length| draws.numbers(length))
 }
 
-fn check(shape: &Conv2dShape, draws: &mut Draws, level: Level) {
+/// As [`run`], with vectors over images where they are not the cheapest too.
+fn run_by_images(shape: &Conv2dShape, [x, weight, bias, dy]: &[Vec<f32>; 4]) -> [Vec<f32>; 4] {
+    [
+        forward::correlations(shape, x, bias).run_by_images(weight),
+        input_gradient::correlations(shape, dy, input_gradient::phases(shape)).run_by_images(weight),
+        weight_gradient_by_images::weight_gradient(shape, Input::Numbers(x), dy),
+        conv2d_bias_gradient(shape, dy),
+    ]
+}
+
+type Run = fn(&Conv2dShape, &[Vec<f32>; 4]) -> [Vec<f32>; 4];
+
+fn check(run: Run, shape: &Conv2dShape, draws: &mut Draws, level: Level) {
     let operands = operands(shape, draws);
     for (what, (got, expected)) in run(shape, &operands).iter().zip(reference(shape, &operands)).enumerate() {
         assert_eq!(got.len(), expected.len());
@@ -144,7 +157,7 @@ fn every_layer_is_near_plain_loops_at_every_level() {
     for level in levels::present() {
         at(level, 2, || {
             let mut draws = Draws(SEED);
-            layers().iter().for_each(|shape| check(shape, &mut draws, level));
+            layers().iter().for_each(|shape| check(run, shape, &mut draws, level));
         });
     }
 }
@@ -170,7 +183,23 @@ fn every_geometry_is_near_plain_loops_at_every_level() {
                     let least = (kernel[axis] - 1) * steps[2][axis] + 1;
                     least.saturating_sub(2 * steps[1][axis]).max(1) + draws.below(9)
                 });
-                check(&shape([1 + draws.below(4), channels[0], channels[1], groups], input, kernel, steps), &mut draws, level);
+                let shape = shape([1 + draws.below(4), channels[0], channels[1], groups], input, kernel, steps);
+                check(run, &shape, &mut draws, level);
+                check(run_by_images, &shape, &mut draws, level);
+            }
+        });
+    }
+}
+
+#[test]
+fn vectors_over_images_are_near_plain_loops_at_every_level() {
+    // Whole and broken vectors of images, one and several blocks.
+    let batches = [1, 8, 15, 16, 19, 33];
+    for level in levels::present() {
+        at(level, 2, || {
+            let mut draws = Draws(SEED);
+            for (shape, batch) in layers().into_iter().zip(batches.into_iter().cycle()) {
+                check(run_by_images, &Conv2dShape { batch, ..shape }, &mut draws, level);
             }
         });
     }
@@ -182,7 +211,10 @@ fn no_number_depends_on_threads() {
         let run = |threads: usize| {
             at(level, threads, || {
                 let mut draws = Draws(SEED);
-                let results = layers().into_iter().map(|shape| run(&shape, &operands(&shape, &mut draws)).concat());
+                let results = layers().into_iter().map(|shape| {
+                    let operands = operands(&shape, &mut draws);
+                    [run(&shape, &operands), run_by_images(&shape, &operands)].concat().concat()
+                });
                 results.map(|numbers| numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>()).collect::<Vec<_>>()
             })
         };

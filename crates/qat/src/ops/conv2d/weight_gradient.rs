@@ -13,14 +13,14 @@ use super::depthwise;
 use super::forward::{offsets, taps};
 use super::planes::Planes;
 use super::shape::Conv2dShape;
-use super::weight_gradient_by_channels;
+use super::{weight_gradient_by_channels, weight_gradient_by_images};
 use crate::ops::codes::Codes;
 use crate::ops::parts::map_parts;
 use crate::ops::scratch::with_numbers;
 use crate::ops::simd::{Kernel, Simd, dispatch};
 
 /// Vectors that a tile sums before its lanes are added, at least, where there are so many.
-const SPAN: usize = 160;
+pub(super) const SPAN: usize = 160;
 
 /// Tasks that the work is divided into, at least, where output channels allow it.
 const TASKS: usize = 8;
@@ -77,19 +77,34 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: Input<'_>, 
     if depthwise::is_depthwise(shape) {
         return x.with_all(|x| depthwise::weight_gradient(shape, x, dy));
     }
-    let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
-    let (area, input_area) = (shape.output_area(), shape.input_area());
-    let taps = taps(shape);
-    let planes = Planes::new(shape.input, shape.stride, shape.padding, shape.output, &taps);
-    let offsets = offsets(&planes, &taps, inputs);
-    let columns = offsets.len();
-    if shape.batch * area * columns == 0 {
+    if shape.batch * shape.output_area() * shape.group_inputs() * shape.taps() == 0 {
         return vec![0.0; shape.weight_len()];
     }
-
-    if weight_gradient_by_channels::cost(shape) < cost(shape, &planes, columns) {
-        return x.with_all(|x| weight_gradient_by_channels::weight_gradient(shape, x, dy));
+    let (images, channels) = (weight_gradient_by_images::cost(shape), weight_gradient_by_channels::cost(shape));
+    let positions = cost(shape);
+    if images < channels.min(positions) {
+        weight_gradient_by_images::weight_gradient(shape, x, dy)
+    } else if channels < positions {
+        x.with_all(|x| weight_gradient_by_channels::weight_gradient(shape, x, dy))
+    } else {
+        by_positions(shape, x, dy)
     }
+}
+
+/// The planes of the input's channels, and the offsets of all taps of a group in them.
+fn laid_out(shape: &Conv2dShape) -> (Planes, Vec<usize>) {
+    let taps = taps(shape);
+    let planes = Planes::new(shape.input, shape.stride, shape.padding, shape.output, &taps);
+    let offsets = offsets(&planes, &taps, shape.group_inputs());
+    (planes, offsets)
+}
+
+/// As [`conv2d_weight_gradient`], with vectors over positions; of maps that are not empty.
+fn by_positions(shape: &Conv2dShape, x: Input<'_>, dy: &[f32]) -> Vec<f32> {
+    let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
+    let (area, input_area) = (shape.output_area(), shape.input_area());
+    let (planes, offsets) = laid_out(shape);
+    let columns = offsets.len();
 
     // Rows of whole vectors are read where they lie; others go into one flat row with zeros between them.
     let [rows, width] = if planes.pitch == shape.output[1] { [1, area] } else { shape.output };
@@ -159,6 +174,7 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: Input<'_>, 
                 x: source.map_or(&*laid_out, |x| &x[(images.start * shape.c_in + group * inputs) * input_area..]),
                 x_image: if source.is_some() { shape.c_in * input_area } else { image },
                 x_row: planes.pitch,
+                x_step: 1,
                 offsets: &offsets,
                 images: count,
                 rows: if is_aligned { rows } else { 1 },
@@ -179,7 +195,9 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: Input<'_>, 
 }
 
 /// Cycles for an image and a group, about.
-fn cost(shape: &Conv2dShape, planes: &Planes, columns: usize) -> usize {
+fn cost(shape: &Conv2dShape) -> usize {
+    let (planes, offsets) = laid_out(shape);
+    let columns = offsets.len();
     let area = shape.output_area();
     let [rows, width] = if planes.pitch == shape.output[1] { [1, area] } else { shape.output };
     let is_aligned = width.is_multiple_of(LANES);
@@ -228,23 +246,25 @@ impl Kernel for Sum<'_> {
 }
 
 /// The products of some images, one group and some output channels.
-struct Products<'a> {
+pub(super) struct Products<'a> {
     /// From the first channel of the first image on.
-    dy: &'a [f32],
-    dy_image: usize,
-    dy_channel: usize,
-    dy_row: usize,
+    pub dy: &'a [f32],
+    pub dy_image: usize,
+    pub dy_channel: usize,
+    pub dy_row: usize,
     /// The group's planes.
-    x: &'a [f32],
-    x_image: usize,
-    x_row: usize,
-    offsets: &'a [usize],
-    images: usize,
-    rows: usize,
+    pub x: &'a [f32],
+    pub x_image: usize,
+    pub x_row: usize,
+    /// How many vectors apart those of neighbouring positions are.
+    pub x_step: usize,
+    pub offsets: &'a [usize],
+    pub images: usize,
+    pub rows: usize,
     /// Positions of a row, whole vectors.
-    width: usize,
+    pub width: usize,
     /// `[channels, offsets]`.
-    sums: &'a mut [f32],
+    pub sums: &'a mut [f32],
 }
 
 impl Kernel for Products<'_> {
@@ -257,7 +277,10 @@ impl Kernel for Products<'_> {
         let largest = self.offsets.iter().copied().max().unwrap_or(0);
         let last = (self.images - 1, self.rows - 1);
         assert!(self.dy.len() >= last.0 * self.dy_image + (channels - 1) * self.dy_channel + last.1 * self.dy_row + self.width);
-        assert!(self.x.len() >= last.0 * self.x_image + largest + last.1 * self.x_row + self.width);
+        assert!(
+            self.x.len()
+                >= last.0 * self.x_image + largest + last.1 * self.x_row + (self.width - S::LANES) * self.x_step + S::LANES
+        );
         let mut first = 0;
         while first < channels {
             let tile = S::GRADIENT.0.min(channels - first);
@@ -323,7 +346,7 @@ impl Products<'_> {
                             gradient[m] = S::load(dy[m].add(at));
                         }
                         for n in 0..N {
-                            let number = S::load(x[n].add(at));
+                            let number = S::load(x[n].add(at * self.x_step));
                             for m in 0..M {
                                 sums[m][n] = S::multiply_add(gradient[m], number, sums[m][n]);
                             }

@@ -27,13 +27,13 @@ const PIECE: usize = 1 << 13;
 /// Cycles for an image and a group, about.
 pub(super) fn cost(shape: &Conv2dShape) -> usize {
     let widths = Widths::new(shape.group_outputs());
-    let terms: [usize; 2] = [0, 1].map(|axis| reached(shape, axis).iter().map(Range::len).sum());
+    let terms: [usize; 2] = [0, 1].map(|axis| taking_part(shape, axis).iter().map(Range::len).sum());
     let part = if shape.group_outputs().is_multiple_of(4) { 8 } else { 2 * widths.lanes };
     terms[0] * terms[1] * widths.cycles(shape.group_inputs()) * 17 / 16 + widths.vectors() * shape.output_area() * part
 }
 
 /// For each tap of an axis, the outputs that it takes part in.
-fn reached(shape: &Conv2dShape, axis: usize) -> Vec<Range<usize>> {
+pub(super) fn taking_part(shape: &Conv2dShape, axis: usize) -> Vec<Range<usize>> {
     let (stride, size) = (shape.stride[axis] as isize, shape.input[axis] as isize);
     let outputs = |(_, distance): (usize, isize)| {
         // 0 ≤ output · stride + distance < size.
@@ -113,7 +113,7 @@ pub(super) fn weight_gradient(shape: &Conv2dShape, x: &[f32], dy: &[f32]) -> Vec
 
 /// For each tap the outputs that it takes part in, of some images one after the other.
 fn terms(shape: &Conv2dShape, images: usize) -> Vec<Vec<Term>> {
-    let (reach, reached) = ([0, 1].map(|axis| reach(shape, axis)), [0, 1].map(|axis| reached(shape, axis)));
+    let (reach, reached) = ([0, 1].map(|axis| reach(shape, axis)), [0, 1].map(|axis| taking_part(shape, axis)));
     let [width, area] = [shape.input[1], shape.output_area()];
     let of_tap = |ky: usize, kx: usize| {
         let distance = reach[0][ky].1 * width as isize + reach[1][kx].1;
