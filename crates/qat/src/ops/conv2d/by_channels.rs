@@ -23,7 +23,7 @@ const SUMS: usize = 1 << 14;
 
 impl Correlations<'_> {
     /// Cycles that [`Correlations::run_by_channels`] takes for a group of an image, about.
-    pub fn cost_by_channels(&self) -> usize {
+    pub fn cost_by_channels(&self, classes: &[Class]) -> usize {
         let widths = Widths::new(self.outputs);
         let division = self.division();
         let together = self.together(division.images(), self.results[0].min(division.height() * self.stride[0]));
@@ -32,7 +32,7 @@ impl Correlations<'_> {
             // A vector of the panels comes from a farther cache.
             (widths.cycles(positions * together) + 3 * widths.vectors()) * class.taps.len() * self.inputs / together
         };
-        let multiplying: usize = self.classes().iter().map(cycles).sum();
+        let multiplying: usize = classes.iter().map(cycles).sum();
         let parting = (self.outputs / widths.lanes * 8 + self.outputs % widths.lanes * 2) * self.area();
         multiplying * 17 / 16 + parting
     }
@@ -49,7 +49,7 @@ impl Correlations<'_> {
     }
 
     /// All results, by the weights of each group.
-    pub fn run_by_channels(&self, weight: &[f32]) -> Vec<f32> {
+    pub fn run_by_channels(&self, classes: &[Class], weight: &[f32]) -> Vec<f32> {
         let widths = Widths::new(self.outputs);
         let depth = self.inputs * self.kernel_taps;
         // Where channels of results are as far apart as their weights are many, the source's channels follow each other.
@@ -69,7 +69,7 @@ impl Correlations<'_> {
                 begin
             })
             .collect();
-        let (area, input_area, classes) = (self.area(), self.map[0] * self.map[1], self.classes());
+        let (area, input_area) = (self.area(), self.map[0] * self.map[1]);
         let terms: Vec<Vec<Term>> = classes.iter().map(|class| self.terms(class)).collect();
         let division = self.division();
         let together = division.bands().map(|band| self.together(division.images(), self.rows(&band).len())).collect::<Vec<_>>();

@@ -58,25 +58,24 @@ struct Band {
 
 impl Correlations<'_> {
     /// Cycles that [`Correlations::run_by_images`] takes for a group of an image, about.
-    pub fn cost_by_images(&self) -> usize {
+    pub fn cost_by_images(&self, classes: &[Class]) -> usize {
         let lanes = lanes();
         let blocks = self.batch.div_ceil(lanes);
         let tap_positions = |class: &Class| class.positions[0].len() * class.positions[1].len() * class.taps.len();
-        let terms = self.classes().iter().map(tap_positions).sum::<usize>() * self.inputs;
+        let terms = classes.iter().map(tap_positions).sum::<usize>() * self.inputs;
         let moved = self.inputs * self.map[0] * self.map[1] * 3 / 2 + self.outputs * self.area();
         (terms * self.outputs * 18 / 16 + moved * MOVING * lanes / 16) * blocks / self.batch
     }
 
     /// All results, by the weights of each group.
-    pub fn run_by_images(&self, weight: &[f32]) -> Vec<f32> {
+    pub fn run_by_images(&self, classes: &[Class], weight: &[f32]) -> Vec<f32> {
         let lanes = lanes();
         let [across, down] = self.weight_steps;
         let taps: Vec<usize> = (0..self.inputs).flat_map(|s| (0..self.kernel_taps).map(move |k| s * down + k)).collect();
         let of_group = |weight: &[f32]| PackedRows::new(weight, self.outputs, across, &taps);
         let packed: Vec<PackedRows> = weight.chunks(weight.len() / self.groups).map(of_group).collect();
-        let classes = self.classes();
         let division = Division::of(self.batch.div_ceil(lanes), self.phases[0].grid[0], tasks(self.work()).min(TASKS));
-        let bands: Vec<Band> = division.bands().map(|band| self.band(&classes, &band, lanes)).collect();
+        let bands: Vec<Band> = division.bands().map(|band| self.band(classes, &band, lanes)).collect();
 
         let (area, input_area, width) = (self.area(), self.map[0] * self.map[1], self.map[1]);
         let task = |index: usize, results: Shared| {

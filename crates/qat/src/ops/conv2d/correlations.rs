@@ -60,16 +60,19 @@ pub(super) struct Class {
 impl Correlations<'_> {
     /// All results, by the weights of each group, the way that takes the fewest cycles; one is `by_positions`, of the same results.
     pub fn run(&self, by_positions: &ByPositions<'_>, weight: &[f32]) -> Vec<f32> {
-        let (images, channels, positions) = (self.cost_by_images(), self.cost_by_channels(), by_positions.cost());
+        let classes = self.classes();
+        let (images, channels) = (self.cost_by_images(&classes), self.cost_by_channels(&classes));
+        let positions = by_positions.cost();
         if images < channels.min(positions) {
-            self.run_by_images(weight)
+            self.run_by_images(&classes, weight)
         } else if channels < positions {
-            self.run_by_channels(weight)
+            self.run_by_channels(&classes, weight)
         } else {
             by_positions.run(weight)
         }
     }
 
+    /// All classes of all phases.
     pub fn classes(&self) -> Vec<Class> {
         let mut classes = Vec::new();
         for (phase, of) in self.phases.iter().enumerate() {

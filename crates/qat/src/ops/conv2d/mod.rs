@@ -3,8 +3,7 @@
 //! None of them copies patches, and tiles of sums stay in registers from the first tap to the last. What a vector runs over follows from
 //! the shape: positions of a channel, which lie as [`planes`] so that every tap is a constant distance; channels of a position, where maps
 //! are small or strided; [`images`], where kernels are large beside maps; planes, where every channel is convolved by itself
-//! ([`depthwise`]). Work is divided by images and by rows, and
-//! results do not depend on the number of threads.
+//! ([`depthwise`]). Work is divided by images and by rows, and results do not depend on the number of threads.
 
 mod by_channels;
 mod by_images;

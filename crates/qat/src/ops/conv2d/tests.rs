@@ -124,9 +124,11 @@ fn operands(shape: &Conv2dShape, draws: &mut Draws) -> [Vec<f32>; 4] {
 
 /// As [`run`], with vectors over images where they are not the cheapest too.
 fn run_by_images(shape: &Conv2dShape, [x, weight, bias, dy]: &[Vec<f32>; 4]) -> [Vec<f32>; 4] {
+    let forward = forward::correlations(shape, x, bias);
+    let backward = input_gradient::correlations(shape, dy, input_gradient::phases(shape));
     [
-        forward::correlations(shape, x, bias).run_by_images(weight),
-        input_gradient::correlations(shape, dy, input_gradient::phases(shape)).run_by_images(weight),
+        forward.run_by_images(&forward.classes(), weight),
+        backward.run_by_images(&backward.classes(), weight),
         weight_gradient_by_images::weight_gradient(shape, Input::Numbers(x), dy),
         conv2d_bias_gradient(shape, dy),
     ]

@@ -217,7 +217,7 @@ pub(in crate::ops) fn conv2d_bias_gradient(shape: &Conv2dShape, dy: &[f32]) -> V
         return vec![0.0; shape.c_out];
     }
     let images: Vec<Vec<f32>> =
-        dy.par_chunks(shape.c_out * area).map(|dy| dy.chunks(area).map(|channel| dispatch(Sum(channel))).collect()).collect();
+        map_parts(dy.par_chunks(shape.c_out * area), |dy| dy.chunks(area).map(|channel| dispatch(Sum(channel))).collect());
     let mut db = vec![0.0f32; shape.c_out];
     for sums in images {
         db.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum);

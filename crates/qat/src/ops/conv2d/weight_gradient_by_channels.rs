@@ -11,7 +11,7 @@ use super::divide::tasks;
 use super::forward::reach;
 use super::panels::{Interleaved, Panels, Parted, Row, Term, Widths};
 use super::shape::Conv2dShape;
-use crate::ops::parts::map_parts;
+use crate::ops::parts::{for_parts, map_parts};
 use crate::ops::scratch::with_numbers;
 use crate::ops::simd::dispatch;
 
@@ -98,7 +98,7 @@ pub(super) fn weight_gradient(shape: &Conv2dShape, x: &[f32], dy: &[f32]) -> Vec
             let mut total = std::mem::take(&mut partial[of_span(0)]);
             let rows = total.len() / widths.row();
             let to = &mut dw[group * outputs * columns + part_index * part * taps..];
-            total.par_chunks_mut(PIECE).enumerate().for_each(|(piece, total)| {
+            for_parts(total.par_chunks_mut(PIECE).enumerate(), |(piece, total)| {
                 for index in 1..spans {
                     let sums = &partial[of_span(index)][piece * PIECE..][..total.len()];
                     total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
