@@ -36,8 +36,8 @@ use crate::nn::SliceRange;
 pub(crate) use adam::{AdamStep, AdamUpdate};
 pub(crate) use backend::After;
 use backend::{
-    AdamOperands, AdamOps, AdamOutput, Conv2dOps, FakeQuantizeOps, FinishOperands, FinishOps, MaxPool2dOps, NormOperands, NormOps, NormOutput, Operand, RangeOps,
-    RangeValue, RegionOps, WeightStepOps,
+    AdamOperands, AdamOps, AdamOutput, Conv2dOps, FakeQuantizeOps, FinishOperands, FinishOps, MaxPool2dOps, NormOperands,
+    NormOps, NormOutput, Operand, RangeOps, RangeValue, RegionOps, WeightStepOps,
 };
 pub(crate) use grid::{Channels, Grid};
 pub(crate) use range::{RangeCodes, RangeEnds};
@@ -263,8 +263,9 @@ fn moved<const D: usize>(x: Tensor<D>, region: Region, to: Move, shape: [usize; 
 
 /// Whether [`adam`] takes a parameter with these tensors: its gradient and, where it has them, its moments.
 pub(crate) fn has_adam_kernel<const D: usize>(parameter: &Tensor<D>, others: &[&Tensor<D>]) -> bool {
-    let takes = |x: &Tensor<D>| has_kernels(x) && !x.device().is_autodiff() && x.dims() == parameter.dims();
-    takes(parameter) && others.iter().all(|x| takes(x))
+    let dims = parameter.dims();
+    let takes = |x: &Tensor<D>| x.dtype() == DType::F32 && x.dims() == dims && is_host(x.device().as_dispatch());
+    !REFERENCE.get() && takes(parameter) && others.iter().all(|x| takes(x))
 }
 
 /// One step of Adam or AdamW: the parameter, the mean of its gradients and that of their squares, after it. There are no moments before the
@@ -318,13 +319,17 @@ fn has_grid_kernel<const D: usize>(x: &Tensor<D>) -> bool {
 
 /// Whether all kernels of this crate take a tensor.
 fn has_kernels<const D: usize>(x: &Tensor<D>) -> bool {
-    let is_host = match x.device().inner().as_dispatch() {
+    is_host(x.device().inner().as_dispatch()) && x.dtype() == DType::F32 && !REFERENCE.get()
+}
+
+/// Whether the numbers of a device lie in the memory of the processor; `Autodiff` of one is another device.
+fn is_host(device: &DispatchDevice) -> bool {
+    match device {
         DispatchDevice::Flex(_) => true,
         #[cfg(feature = "ndarray")]
         DispatchDevice::NdArray(_) => true,
         _ => false,
-    };
-    is_host && x.dtype() == DType::F32 && !REFERENCE.get()
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamState, LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
-use super::moments;
+use super::moments::{self, Moments};
 use crate::ops::{AdamStep, AdamUpdate};
 
 /// Configuration of [`Adam`], with the fields and defaults of [`burn::optim::AdamConfig`].
@@ -60,20 +60,21 @@ pub struct Adam {
 }
 
 impl Optimizer for Adam {
-    type State<const D: usize> = AdamState<D>;
+    type State<const D: usize> = Moments<D>;
 
     fn step<const D: usize>(
         &self,
         lr: LearningRate,
         tensor: Tensor<D>,
         grad: Tensor<D>,
-        state: Option<AdamState<D>>,
-    ) -> (Tensor<D>, Option<AdamState<D>>) {
+        state: Option<Moments<D>>,
+    ) -> (Tensor<D>, Option<Moments<D>>) {
         let AdamConfig { beta_1, beta_2, epsilon, amsgrad, ref weight_decay, .. } = self.config;
-        if amsgrad || !moments::has_kernel(&tensor, &grad, state.as_ref().map(|state| &state.momentum)) {
-            return self.composition.step(lr, tensor, grad, state);
+        if amsgrad || !moments::has_kernel(&tensor, &grad, state.as_ref()) {
+            let (tensor, state) = self.composition.step(lr, tensor, grad, state.map(|state| AdamState::new(state.into_state())));
+            return (tensor, state.map(|state| Moments::new(state.momentum)));
         }
-        let (tensor, momentum) = moments::step(tensor, grad, state.map(|state| state.momentum), |time| {
+        let (tensor, state) = moments::step(tensor, grad, state, |time| {
             let unbias_2 = (1.0 - beta_2.powi(time)).sqrt();
             let update = AdamUpdate::Adam {
                 penalty: weight_decay.as_ref().map(|decay| decay.penalty),
@@ -83,10 +84,10 @@ impl Optimizer for Adam {
             };
             AdamStep { beta_1, beta_2, update }
         });
-        (tensor, Some(AdamState::new(momentum)))
+        (tensor, Some(state))
     }
 
-    fn to_device<const D: usize>(state: AdamState<D>, device: &Device) -> AdamState<D> {
-        burn::optim::Adam::to_device(state, device)
+    fn to_device<const D: usize>(state: Moments<D>, device: &Device) -> Moments<D> {
+        state.to_device(device)
     }
 }

@@ -5,7 +5,7 @@ use burn::grad_clipping::GradientClippingConfig;
 use burn::optim::{AdamWState, LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
-use super::moments;
+use super::moments::{self, Moments};
 use crate::ops::{AdamStep, AdamUpdate};
 
 /// Configuration of [`AdamW`], with the fields and defaults of [`burn::optim::AdamWConfig`].
@@ -64,21 +64,22 @@ pub struct AdamW {
 }
 
 impl Optimizer for AdamW {
-    type State<const D: usize> = AdamWState<D>;
+    type State<const D: usize> = Moments<D>;
 
     fn step<const D: usize>(
         &self,
         lr: LearningRate,
         tensor: Tensor<D>,
         grad: Tensor<D>,
-        state: Option<AdamWState<D>>,
-    ) -> (Tensor<D>, Option<AdamWState<D>>) {
+        state: Option<Moments<D>>,
+    ) -> (Tensor<D>, Option<Moments<D>>) {
         let AdamWConfig { beta_1, beta_2, epsilon, weight_decay, cautious_weight_decay, amsgrad, .. } = self.config;
         let is_plain = !amsgrad && !cautious_weight_decay;
-        if !is_plain || !moments::has_kernel(&tensor, &grad, state.as_ref().map(|state| &state.momentum)) {
-            return self.composition.step(lr, tensor, grad, state);
+        if !is_plain || !moments::has_kernel(&tensor, &grad, state.as_ref()) {
+            let (tensor, state) = self.composition.step(lr, tensor, grad, state.map(|state| AdamWState::new(state.into_state())));
+            return (tensor, state.map(|state| Moments::new(state.momentum)));
         }
-        let (tensor, momentum) = moments::step(tensor, grad, state.map(|state| state.momentum), |time| {
+        let (tensor, state) = moments::step(tensor, grad, state, |time| {
             let decay = lr * f64::from(weight_decay);
             let update = AdamUpdate::AdamW {
                 kept: (decay != 0.0).then_some((1.0 - decay) as f32),
@@ -89,10 +90,10 @@ impl Optimizer for AdamW {
             };
             AdamStep { beta_1, beta_2, update }
         });
-        (tensor, Some(AdamWState::new(momentum)))
+        (tensor, Some(state))
     }
 
-    fn to_device<const D: usize>(state: AdamWState<D>, device: &Device) -> AdamWState<D> {
-        burn::optim::AdamW::to_device(state, device)
+    fn to_device<const D: usize>(state: Moments<D>, device: &Device) -> Moments<D> {
+        state.to_device(device)
     }
 }

@@ -29,3 +29,4 @@ mod moments;
 
 pub use adam::{Adam, AdamConfig};
 pub use adamw::{AdamW, AdamWConfig};
+pub use moments::Moments;
