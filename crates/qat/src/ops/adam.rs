@@ -90,3 +90,39 @@ impl Part<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::simd::levels;
+    use crate::ops::tests::{Draws, SEED};
+
+    #[test]
+    fn every_level_and_number_of_threads_gives_the_same_bits() {
+        let updates = [
+            AdamUpdate::Adam { penalty: None, factor: 0.37, epsilon: 1e-5, rate: 0.01 },
+            AdamUpdate::Adam { penalty: Some(0.02), factor: 0.37, epsilon: 1e-5, rate: 0.01 },
+            AdamUpdate::AdamW { kept: None, unbias_1: 0.1, unbias_2: 0.001, epsilon: 1e-5, rate: 0.01 },
+            AdamUpdate::AdamW { kept: Some(0.99), unbias_1: 0.1, unbias_2: 0.001, epsilon: 1e-5, rate: 0.01 },
+        ];
+        for (update, size) in updates.into_iter().flat_map(|update| [0, 1, 15, 1001, 3 * PART + 5].map(|size| (update, size))) {
+            let step = AdamStep { beta_1: 0.9, beta_2: 0.999, update };
+            let mut draws = Draws(SEED);
+            let mut numbers = |scale: f32| -> Vec<f32> { (0..size).map(|_| draws.number() * scale).collect() };
+            let (parameter, gradient, m, v) = (numbers(1.0), numbers(0.1), numbers(0.1), numbers(0.01));
+            let v: Vec<f32> = v.iter().map(|v| v.abs()).collect();
+            let run = |level, threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).start_handler(move |_| levels::force(level));
+                let (mut parameter, mut m, mut v) = (parameter.clone(), m.clone(), v.clone());
+                pool.build().expect("a pool").install(|| adam(&mut parameter, &gradient, &mut m, &mut v, step));
+                [parameter, m, v].map(|numbers| numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            };
+            let expected = run(levels::Level::Portable, 1);
+            for level in levels::present() {
+                for threads in [1, 3] {
+                    assert_eq!(run(level, threads), expected, "{step:?}, {size} numbers, {level:?}, {threads} threads");
+                }
+            }
+        }
+    }
+}
