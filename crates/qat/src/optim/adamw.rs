@@ -94,6 +94,6 @@ impl Optimizer for AdamW {
     }
 
     fn to_device<const D: usize>(state: Moments<D>, device: &Device) -> Moments<D> {
-        state.to_device(device)
+        state.moved_to(device)
     }
 }

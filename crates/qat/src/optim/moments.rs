@@ -25,7 +25,7 @@ impl<const D: usize> Moments<D> {
         *self.0
     }
 
-    pub(super) fn to_device(self, device: &Device) -> Self {
+    pub(super) fn moved_to(self, device: &Device) -> Self {
         if self.0.moment_1.device() == *device { self } else { Self::new(self.into_state().to_device(device)) }
     }
 }
