@@ -47,6 +47,7 @@ mod model;
 pub mod nn;
 mod observer;
 mod ops;
+pub mod optim;
 mod qparams;
 mod scheme;
 mod tensor;

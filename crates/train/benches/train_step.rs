@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A network is one of the zoo, or `convs:C:S`: three convolutions of `C` channels with batch norm and relu on images of `S` by `S`. A
-//! mode is `module` (the network as a Burn module), `float` and `qat` (the network as a [`QatModel`], quantizers off, or on with the
+//! mode is `module` (the network as a Burn module, trained by Burn's Adam), `float` and `qat` (the network as a [`QatModel`], quantizers off, or on with the
 //! statistics of batch norm that are the default), `two` (`qat` with a second convolution, for statistics of the float weight, (Q13)) or
 //! `frozen` (`qat` with batch norms frozen); the last three are `int8`, or another scheme after a colon, as in `qat:w4a4`.
 //!
@@ -25,10 +25,11 @@ use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
-use burn::optim::{AdamConfig, GradientsParams};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use qat::nn::NormStatistics;
+use qat::optim::AdamConfig;
 use qat::{Mode, Preset, QatModel};
 use qat_train::Classifier;
 use qat_train::zoo::ZooModel;
@@ -86,17 +87,17 @@ fn time(net: &str, mode: &str, batch: usize, repeats: usize) -> Option<u128> {
         let module = Convs::new(channels, &device).valid();
         let model = QatModel::prepare(&module, shape, &config, Convs::forward).expect("a network that can be quantized");
         let images = images([3, size, size]);
-        return Some(steps(in_mode(model, mode, &images), images, targets, repeats));
+        return Some(steps(in_mode(model, mode, &images), AdamConfig::new().init(), images, targets, repeats));
     }
     let zoo: ZooModel = net.parse().ok()?;
     let [c, h, w] = zoo.input_shape();
     let images = images([c, h, w]);
     let module = zoo.init(&device, 1);
     if mode == "module" {
-        return Some(steps(module, images, targets, repeats));
+        return Some(steps(module, burn::optim::AdamConfig::new().init(), images, targets, repeats));
     }
     let model = QatModel::prepare(&module.valid(), [1, c, h, w], &config, Classifier::logits).expect("the zoo can be quantized");
-    Some(steps(in_mode(model, mode, &images), images, targets, repeats))
+    Some(steps(in_mode(model, mode, &images), AdamConfig::new().init(), images, targets, repeats))
 }
 
 fn in_mode(model: QatModel, mode: &str, images: &Tensor<4>) -> QatModel {
@@ -115,8 +116,13 @@ fn in_mode(model: QatModel, mode: &str, images: &Tensor<4>) -> QatModel {
     .train()
 }
 
-fn steps<M: Classifier>(mut model: M, images: Tensor<4>, targets: Tensor<1, Int>, repeats: usize) -> u128 {
-    let mut optimizer = AdamConfig::new().init();
+fn steps<M: Classifier>(
+    mut model: M,
+    mut optimizer: ModuleOptimizer,
+    images: Tensor<4>,
+    targets: Tensor<1, Int>,
+    repeats: usize,
+) -> u128 {
     let mut fastest = u128::MAX;
     for _ in 0..repeats + 2 {
         let start = Instant::now();

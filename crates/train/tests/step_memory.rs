@@ -1,7 +1,7 @@
 //! How much memory a training step takes at its peak: quantized it takes no more than the network as a Burn module, and no more than float
 //! training on the same kernels but for the weights on their grids, which are kept besides the weights.
 //!
-//! The allocator of this test counts the bytes that are alive. A step is forward, cross entropy, backward and Adam at batch 64 on the
+//! The allocator of this test counts the bytes that are alive. A step is forward, cross entropy, backward and Adam, which for the Burn module is Burn's, at batch 64 on the
 //! CPU's kernels, after two steps that leave behind what stays: moments of the optimizer and scratch memory. Its peak is that of the
 //! living bytes during the step, less those alive before it. `--nocapture` shows the table.
 
@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
-use burn::optim::{AdamConfig, GradientsParams};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use qat::nn::NormStatistics;
+use qat::optim::AdamConfig;
 use qat::{Mode, QConfig, QatModel};
 use qat_train::Classifier;
 use qat_train::zoo::ZooModel;
@@ -81,7 +82,7 @@ fn peak(zoo: ZooModel, training: Training) -> usize {
     let images = Tensor::<4>::random([BATCH, c, h, w], Distribution::Uniform(0.0, 1.0), &device);
     let module = zoo.init(&device, 1);
     if matches!(training, Training::Module) {
-        return peak_of_step(module, images);
+        return peak_of_step(module, burn::optim::AdamConfig::new().init(), images);
     }
     let model = QatModel::prepare(&module.valid(), [1, c, h, w], &QConfig::int8(), Classifier::logits).expect("a net of the zoo");
     let observed = |model: QatModel| {
@@ -94,13 +95,12 @@ fn peak(zoo: ZooModel, training: Training) -> usize {
         Training::Quantized(statistics) => observed(model).with_norm_statistics(statistics),
         Training::Frozen => observed(model).with_norm_frozen(true),
     };
-    peak_of_step(model.train(), images)
+    peak_of_step(model.train(), AdamConfig::new().init(), images)
 }
 
-fn peak_of_step<M: Classifier>(mut model: M, images: Tensor<4>) -> usize {
+fn peak_of_step<M: Classifier>(mut model: M, mut optimizer: ModuleOptimizer, images: Tensor<4>) -> usize {
     let targets: Vec<i64> = (0..BATCH as i64).map(|i| i % 10).collect();
     let targets = Tensor::<1, Int>::from_data(targets.as_slice(), &images.device());
-    let mut optimizer = AdamConfig::new().init();
     let mut taken = 0;
     for _ in 0..3 {
         let before = ALIVE.load(Ordering::Relaxed);

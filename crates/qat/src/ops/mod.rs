@@ -1,10 +1,11 @@
 //! Operations that training on a CPU spends its time in, each as one pass forward and one pass backward.
 //!
 //! On Burn's Flex and ndarray backends they are kernels of this crate, entered through Burn's backend extensions: [`conv2d`],
-//! [`max_pool2d`], [`norm`], [`finish`], [`pad`], [`slice`], [`fake_quantize`], [`weight_step`] and [`range`]; on wgpu and CUDA
+//! [`max_pool2d`], [`norm`], [`finish`], [`pad`], [`slice`], [`fake_quantize`], [`weight_step`], [`range`] and [`adam`]; on wgpu and CUDA
 //! [`fake_quantize`] is one. On every other device, for numbers other than f32, and within [`with_reference_operations`], they are the compositions of Burn operations that define them, in [`reference`].
 //! Results of the kernels do not depend on the number of threads, and are the same in every run on one machine.
 
+mod adam;
 mod backend;
 mod codes;
 mod conv2d;
@@ -32,10 +33,11 @@ use burn::tensor::{DType, Shape, Slice, Tensor};
 use crate::clamp::Clamp;
 use crate::nn::SliceRange;
 
+pub(crate) use adam::{AdamStep, AdamUpdate};
 pub(crate) use backend::After;
 use backend::{
-    Conv2dOps, FakeQuantizeOps, FinishOperands, FinishOps, MaxPool2dOps, NormOperands, NormOps, NormOutput, Operand, RangeOps,
-    RangeValue, RegionOps, WeightStepOps,
+    AdamOperands, AdamOps, AdamOutput, Conv2dOps, FakeQuantizeOps, FinishOperands, FinishOps, MaxPool2dOps, NormOperands,
+    NormOps, NormOutput, Operand, RangeOps, RangeValue, RegionOps, WeightStepOps,
 };
 pub(crate) use grid::{Channels, Grid};
 pub(crate) use range::{RangeCodes, RangeEnds};
@@ -259,6 +261,35 @@ fn moved<const D: usize>(x: Tensor<D>, region: Region, to: Move, shape: [usize; 
     Tensor::from_dispatch(<Dispatch as RegionOps>::training_region(x.into_dispatch(), region, to, Shape::from(shape)))
 }
 
+/// Whether [`adam`] takes a parameter with these tensors: its gradient and, where it has them, its moments.
+pub(crate) fn has_adam_kernel<const D: usize>(parameter: &Tensor<D>, others: &[&Tensor<D>]) -> bool {
+    let dims = parameter.dims();
+    let takes = |x: &Tensor<D>| x.dtype() == DType::F32 && x.dims() == dims && is_host(x.device().as_dispatch());
+    !REFERENCE.get() && takes(parameter) && others.iter().all(|x| takes(x))
+}
+
+/// One step of Adam or AdamW: the parameter, the mean of its gradients and that of their squares, after it. There are no moments before the
+/// first step.
+///
+/// # Panics
+/// Where [`has_adam_kernel`] says no: there, the optimizers are Burn's.
+pub(crate) fn adam<const D: usize>(
+    parameter: Tensor<D>,
+    gradient: Tensor<D>,
+    moments: Option<(Tensor<D>, Tensor<D>)>,
+    step: AdamStep,
+) -> (Tensor<D>, (Tensor<D>, Tensor<D>)) {
+    let (moment_1, moment_2) = moments.unzip();
+    let operands = AdamOperands {
+        parameter: parameter.into_dispatch(),
+        gradient: gradient.into_dispatch(),
+        moment_1: Operand::new(moment_1),
+        moment_2: Operand::new(moment_2),
+    };
+    let AdamOutput { parameter, moment_1, moment_2 } = <Dispatch as AdamOps>::training_adam(operands, step);
+    (Tensor::from_dispatch(parameter), (Tensor::from_dispatch(moment_1), Tensor::from_dispatch(moment_2)))
+}
+
 thread_local! {
     static REFERENCE: Cell<bool> = const { Cell::new(false) };
 }
@@ -288,13 +319,17 @@ fn has_grid_kernel<const D: usize>(x: &Tensor<D>) -> bool {
 
 /// Whether all kernels of this crate take a tensor.
 fn has_kernels<const D: usize>(x: &Tensor<D>) -> bool {
-    let is_host = match x.device().inner().as_dispatch() {
+    is_host(x.device().inner().as_dispatch()) && x.dtype() == DType::F32 && !REFERENCE.get()
+}
+
+/// Whether the numbers of a device lie in the memory of the processor; `Autodiff` of one is another device.
+fn is_host(device: &DispatchDevice) -> bool {
+    match device {
         DispatchDevice::Flex(_) => true,
         #[cfg(feature = "ndarray")]
         DispatchDevice::NdArray(_) => true,
         _ => false,
-    };
-    is_host && x.dtype() == DType::F32 && !REFERENCE.get()
+    }
 }
 
 #[cfg(test)]

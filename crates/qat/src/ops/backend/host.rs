@@ -17,6 +17,12 @@ pub(crate) trait Host: Backend {
     /// If they are not f32.
     fn numbers(tensor: &FloatTensor<Self>) -> Cow<'_, [f32]>;
 
+    /// The numbers of a tensor in order, to be changed; copied before where they lie otherwise or another tensor has them too.
+    ///
+    /// # Panics
+    /// If they are not f32.
+    fn numbers_mut(tensor: &mut FloatTensor<Self>) -> &mut [f32];
+
     /// A tensor of these numbers.
     fn tensor(numbers: Vec<f32>, shape: impl Into<Shape>) -> FloatTensor<Self> {
         Self::float_from_data(TensorData::new(numbers, shape), &Default::default())
@@ -40,6 +46,16 @@ impl Host for Flex {
             None => Cow::Owned(tensor.to_contiguous().as_slice::<f32>().expect("the kernels take f32").to_vec()),
         }
     }
+
+    fn numbers_mut(tensor: &mut FlexTensor) -> &mut [f32] {
+        // What another tensor has too is copied as the part that this one shows, and all of what is its own is kept.
+        if !tensor.is_contiguous() || !tensor.is_unique() {
+            let numbers = Self::numbers(tensor).into_owned();
+            *tensor = Self::tensor(numbers, tensor.layout().shape().clone());
+        }
+        let (start, end) = tensor.layout().contiguous_offsets().expect("just made contiguous");
+        &mut tensor.storage_mut::<f32>()[start..end]
+    }
 }
 
 #[cfg(feature = "ndarray")]
@@ -51,6 +67,15 @@ impl Host for burn_ndarray::NdArray {
             Some(numbers) => Cow::Borrowed(numbers),
             None => Cow::Owned(view.iter().copied().collect()),
         }
+    }
+
+    fn numbers_mut(tensor: &mut burn_ndarray::NdArrayTensor) -> &mut [f32] {
+        let burn_ndarray::NdArrayTensor::F32(storage) = tensor else { panic!("the kernels take f32") };
+        let numbers = storage.ensure_owned();
+        if !numbers.is_standard_layout() {
+            *numbers = numbers.as_standard_layout().into_owned().into_shared();
+        }
+        numbers.as_slice_mut().expect("just put in order")
     }
 }
 

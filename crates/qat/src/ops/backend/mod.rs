@@ -6,6 +6,7 @@
 
 #![allow(deprecated, reason = "ndarray is deprecated and still offered")]
 
+mod adam;
 mod after;
 mod conv2d;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -25,6 +26,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType};
 use burn::tensor::Tensor;
 
+pub(super) use adam::{AdamOperands, AdamOps, AdamOutput};
 pub(crate) use after::After;
 pub(super) use conv2d::Conv2dOps;
 pub(super) use fake_quantize::FakeQuantizeOps;
