@@ -82,15 +82,25 @@ impl QuantConv2d {
 
     /// Applies the layer. Batch statistics are used and updated while the input is on an autodiff device and nothing is frozen.
     pub fn forward(&self, input: QuantTensor<4>) -> QuantTensor<4> {
-        let takes_batch = |norm: &BatchNorm| input.tensor.device().is_autodiff() && norm.training.is_enabled() && !self.norm_frozen;
-        let batch_norm = self.norm.as_ref().filter(|norm| takes_batch(norm));
-        let convolves_twice =
-            batch_norm.is_some() && self.output.mode().quantizes_weights() && self.statistics == NormStatistics::Float;
+        let takes_batch = self.takes_batch(&input);
+        let convolves_twice = takes_batch && self.output.mode().quantizes_weights() && self.statistics == NormStatistics::Float;
         if !convolves_twice && takes_conv2d(&input.tensor, &self.weight.val(), &self.config.options) {
-            return self.forward_as_one(input, batch_norm.is_some());
+            self.forward_as_one(input, takes_batch)
+        } else {
+            self.forward_composed(input, takes_batch)
         }
-        match batch_norm {
-            Some(norm) => {
+    }
+
+    /// Whether the batch's statistics normalize.
+    fn takes_batch(&self, input: &QuantTensor<4>) -> bool {
+        let learns = |norm: &BatchNorm| norm.training.is_enabled() && !self.norm_frozen;
+        input.tensor.device().is_autodiff() && self.norm.as_ref().is_some_and(learns)
+    }
+
+    /// The layer as a composition, which defines it.
+    pub(super) fn forward_composed(&self, input: QuantTensor<4>, takes_batch: bool) -> QuantTensor<4> {
+        match &self.norm {
+            Some(norm) if takes_batch => {
                 let bias = self.bias.as_ref().map(Param::val);
                 let x = input.clone();
                 let plain = || conv2d(x, self.weight.val(), None, self.config.options.clone());
@@ -98,7 +108,7 @@ impl QuantConv2d {
                     self.convolve(input, scale_channels(self.weight.val(), factor.clone()), Some(factor), None)
                 })
             }
-            None => {
+            _ => {
                 let (weight, bias) = self.folded();
                 let y = self.convolve(input, weight, self.fold_factor(), bias);
                 self.output.forward_clamped(y, self.config.clamp)
@@ -107,7 +117,7 @@ impl QuantConv2d {
     }
 
     /// The layer as one operation, by the batch's statistics or by the running ones.
-    fn forward_as_one(&self, input: QuantTensor<4>, takes_batch: bool) -> QuantTensor<4> {
+    pub(super) fn forward_as_one(&self, input: QuantTensor<4>, takes_batch: bool) -> QuantTensor<4> {
         let (weight, options) = (self.weight.val(), self.config.options.clone());
         let quantizes = self.output.mode().quantizes_weights();
         let (codes, reach) =

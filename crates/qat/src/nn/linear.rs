@@ -95,6 +95,11 @@ impl QuantLinear {
         if takes_linear(&input.tensor, &weight.weight) {
             return self.forward_as_one(input, weight.weight, WeightCodes::AsItIs, weight.scale);
         }
+        self.forward_composed(input, weight)
+    }
+
+    /// The layer as a composition, which defines it.
+    pub(super) fn forward_composed<const D: usize>(&self, input: QuantTensor<D>, weight: QuantizedWeight) -> QuantTensor<D> {
         let mut bias = self.bias.as_ref().map(Param::val);
         if let (Some(input_scale), Some(scale)) = (input.scale, weight.scale) {
             bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale));

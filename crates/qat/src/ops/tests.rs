@@ -461,7 +461,9 @@ fn sums_and_what_follows_them_equal_the_composition() {
     for (y, shape) in operands {
         for clamp in CLAMPS {
             let grids = grids.map(|(zero, grid)| (zero, After::Grid(grid.after(clamp))));
-            for (zero, after) in std::iter::once((None, After::Clamp(clamp))).chain(grids) {
+            let codes = RangeCodes { quant_min: -8.0, steps: 15.0, min_scale: 1e-6, limit: 6.0, ends: RangeEnds::Both };
+            let range = After::Range(Grid::new(-8.0, 7.0).after(clamp), codes, [-0.3, 0.25]);
+            for (zero, after) in [(None, After::Clamp(clamp)), (None, range)].into_iter().chain(grids) {
                 let expected = finished(false, [&x, y], [full, shape], after, zero);
                 let got = finished(true, [&x, y], [full, shape], after, zero);
                 assert_eq!(got.len(), expected.len());

@@ -429,7 +429,9 @@ impl<B: Host> Backward<B, 8> for LayerBackward {
         if let Some(input) = input {
             let numbers = WeightNumbers::of(&operands);
             let inputs = folding.weight(&numbers, &layer, &product);
-            let found = inputs.gradients(input.weight_gradient(&product, &dz), if reach.is_some() { &d_bias } else { &[] });
+            // γ takes part in steps that are folded, too.
+            let steps_learn = reach.is_some() || (is_running && gamma.is_some());
+            let found = inputs.gradients(input.weight_gradient(&product, &dz), if steps_learn { &d_bias } else { &[] });
             let reaches = Shape::from([found.d_reach.len()]);
             give(weight, found.d_weight, operands.weight.shape());
             give(reach, found.d_reach, reaches);
