@@ -126,9 +126,9 @@ impl QuantConv2d {
         let ([_, _, height, width], [c_out, _, k_h, k_w]) = (input.tensor.dims(), weight.dims());
         let [height, width] = conv2d_output([height, width], [k_h, k_w], &options);
         let parameters = LayerParameters { weight, codes, reach, bias: self.bias.as_ref().map(Param::val), norm };
-        let (y, running) = self.output.forward_with(c_out * height * width, self.config.clamp, |ending| {
-            layer(input, parameters, Some(options), ending)
-        });
+        let (y, running) = self
+            .output
+            .forward_with(c_out * height * width, self.config.clamp, |ending| layer(input, parameters, Some(options), ending));
         if let (Some(norm), Some([mean, variance])) = (&self.norm, running) {
             norm.running_mean.update(mean);
             norm.running_var.update(variance);

@@ -66,7 +66,15 @@ impl Case {
             (RangeSign::Any, Clamp { min: -0.5, max: 1.0 }),
         ]);
         Self {
-            mode: draws.pick(&[Mode::Float, Mode::Observe, Mode::Weights, Mode::Activations, Mode::Quantize, Mode::Quantize, Mode::Quantize]),
+            mode: draws.pick(&[
+                Mode::Float,
+                Mode::Observe,
+                Mode::Weights,
+                Mode::Activations,
+                Mode::Quantize,
+                Mode::Quantize,
+                Mode::Quantize,
+            ]),
             scale: draws.pick(&[WeightScale::Max, WeightScale::Max, WeightScale::Learned, WeightScale::Mse, WeightScale::Real]),
             granularity: draws.pick(&[Granularity::PerChannel, Granularity::PerTensor]),
             format: draws.pick(&[IntegerFormat::INT8_NARROW, IntegerFormat::INT4_NARROW, IntegerFormat::INT8]),
@@ -119,16 +127,23 @@ fn values<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
     x.clone().into_data().try_to_vec().expect("numbers of f32")
 }
 
+/// A gradient by name, where there is one.
+type Gradient = (&'static str, Option<Vec<f32>>);
+
 /// What a layer gives: what is to be equal, and gradients, by name.
 #[derive(Debug, Default)]
 struct Found {
     values: Vec<(&'static str, Vec<f32>)>,
-    gradients: Vec<(&'static str, Option<Vec<f32>>)>,
+    gradients: Vec<Gradient>,
 }
 
 impl Found {
     /// Those of an output, for a gradient that follows from its numbers.
-    fn of<const D: usize>(case: &Case, y: &QuantTensor<D>, gradients: &dyn Fn(&burn::tensor::Gradients) -> Vec<(&'static str, Option<Vec<f32>>)>) -> Self {
+    fn of<const D: usize>(
+        case: &Case,
+        y: &QuantTensor<D>,
+        gradients: &dyn Fn(&burn::tensor::Gradients) -> Vec<Gradient>,
+    ) -> Self {
         let mut values_of = vec![("output", values(&y.tensor))];
         values_of.extend(y.scale.as_ref().map(|scale| ("step", values(scale))));
         let weights = Draws(7).tensor(y.tensor.dims(), 0.0, &y.tensor.device());

@@ -41,7 +41,9 @@ use backend::{
     RangeValue, RegionOps, WeightStepOps,
 };
 pub(crate) use grid::{Channels, Grid};
-pub(crate) use layer::{LayerParameters, NormParameters, NormStatisticsOf, conv2d, conv2d_output, layer, takes_conv2d, takes_linear};
+pub(crate) use layer::{
+    LayerParameters, NormParameters, NormStatisticsOf, conv2d, conv2d_output, layer, takes_conv2d, takes_linear,
+};
 pub(crate) use norm::MIN_FACTOR;
 pub(crate) use range::{RangeCodes, RangeEnds};
 use region::{Move, Region};

@@ -5,8 +5,7 @@ use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Slice, Tensor, TensorData};
 
 use super::{
-    Ending, Grid, Norm, RangeCodes, RangeEnds, fake_quantize, finish, max_pool2d, norm, pad, range, reference, slice,
-    weight_step,
+    Ending, Grid, Norm, RangeCodes, RangeEnds, fake_quantize, finish, max_pool2d, norm, pad, range, reference, slice, weight_step,
 };
 use crate::clamp::Clamp;
 use crate::nn::SliceRange;

@@ -1,7 +1,7 @@
 //! What follows an operation, before the result is written: a clamp, or a clamp and a grid, whose numbers are operands.
 
-use burn::backend::autodiff::ops::NodeGuard;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::ops::NodeGuard;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType};
 

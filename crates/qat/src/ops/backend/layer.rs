@@ -6,9 +6,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, ExtensionType, TensorMetadata, backend_extension};
@@ -31,11 +31,7 @@ use crate::ops::weight::{Quantized, WeightCodes, WeightInputs};
 #[backend_extension(Flex, NdArray: cfg(feature = "ndarray"), Autodiff)]
 pub(crate) trait LayerOps: Backend {
     /// Applies a layer.
-    fn training_layer(
-        x: FloatTensor<Self>,
-        #[extension_type] operands: LayerOperands<Self>,
-        layer: Layer,
-    ) -> LayerOutput<Self>
+    fn training_layer(x: FloatTensor<Self>, #[extension_type] operands: LayerOperands<Self>, layer: Layer) -> LayerOutput<Self>
     where
         Self: Sized;
 }
