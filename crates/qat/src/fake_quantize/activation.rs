@@ -29,7 +29,7 @@ use super::lsq::scale_gradient;
 use crate::clamp::Clamp;
 use crate::format::IntegerFormat;
 use crate::observer::{Observer, ObserverKind, scalar};
-use crate::ops::{After, Grid, RangeCodes, RangeEnds, Steps, finish, range};
+use crate::ops::{Ending, Grid, RangeCodes, RangeEnds, finish, range, range_ending};
 use crate::qparams::QParams;
 use crate::tensor::QuantTensor;
 
@@ -219,33 +219,37 @@ impl FakeQuantize {
     /// Passes `clamp(x)` through, according to the mode.
     pub fn forward_clamped<const D: usize>(&self, x: Tensor<D>, clamp: Clamp) -> QuantTensor<D> {
         let elements = sample_elements(&x);
-        self.forward_with(elements, clamp, |after, steps| (finish(x, None, after, steps), ())).0
+        self.forward_with(elements, clamp, |ending| (finish(x, None, ending), ())).0
     }
 
     /// Passes `clamp(x + y)` through, according to the mode; a dimension of 1 stretches to that of the other operand.
     pub(crate) fn forward_sum<const D: usize>(&self, x: Tensor<D>, y: Tensor<D>, clamp: Clamp) -> QuantTensor<D> {
         let elements = (1..D).map(|axis| x.dims()[axis].max(y.dims()[axis])).product();
-        self.forward_with(elements, clamp, |after, steps| (finish(x, Some(y), after, steps), ())).0
+        self.forward_with(elements, clamp, |ending| (finish(x, Some(y), ending), ())).0
     }
 
-    /// Passes what `op` gives, with the clamp and the grid that it is told to end with, according to the mode; what `op` gives
-    /// besides is handed on. A sample of it has so many elements.
+    /// Passes what `op` gives, which ends as it is told to, according to the mode; what `op` gives besides is handed on. A sample of it has so many elements.
     pub(crate) fn forward_with<const D: usize, R>(
         &self,
         elements: usize,
         clamp: Clamp,
-        op: impl FnOnce(After, Option<Steps>) -> (Tensor<D>, R),
+        op: impl FnOnce(Ending) -> (Tensor<D>, R),
     ) -> (QuantTensor<D>, R) {
         if self.source != RangeSource::Reader && matches!(self.mode, Mode::Activations | Mode::Quantize) {
-            let (mut scale, zero_point) = self.affine();
-            if let Some(reach) = &self.reach {
-                scale = self.learned_step(reach.val(), zero_point.clone(), elements);
-            }
-            let grid = self.codes(zero_point.is_some()).after(clamp);
-            let (tensor, besides) = op(After::Grid(grid), Some((scale.clone(), zero_point)));
-            return (QuantTensor { tensor, scale: Some(scale.detach()) }, besides);
+            let (min, max, codes) = (self.min.val(), self.max.val(), self.range_codes());
+            let grid = self.codes().after(clamp);
+            let (ending, scale) = match &self.reach {
+                Some(reach) => {
+                    let (_, zero) = range(min, max, codes);
+                    let scale = self.learned_step(reach.val(), zero.clone(), elements);
+                    (Ending::Grid { grid, scale: scale.clone(), zero }, scale.detach())
+                }
+                None => range_ending(grid, min, max, codes),
+            };
+            let (tensor, besides) = op(ending);
+            return (QuantTensor { tensor, scale: Some(scale) }, besides);
         }
-        let (x, besides) = op(After::Clamp(clamp), None);
+        let (x, besides) = op(Ending::Clamp(clamp));
         if self.mode == Mode::Observe && self.source == RangeSource::Calibration {
             self.observer.observe(x.clone());
         }
@@ -253,17 +257,17 @@ impl FakeQuantize {
     }
 
     /// The codes relative to the zero point, where there is one, else relative to real 0.
-    fn codes(&self, has_zero_point: bool) -> Grid {
+    fn codes(&self) -> Grid {
         let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
-        match (has_zero_point, self.sign, self.format.is_symmetric()) {
-            (true, ..) | (false, RangeSign::Any, _) => Grid::new(quant_min, quant_max),
-            (false, RangeSign::NonNegative, true) => Grid::new(0.0, quant_max),
-            (false, RangeSign::NonNegative, false) => Grid::new(0.0, quant_max - quant_min),
+        match (self.sign, self.format.is_symmetric()) {
+            (RangeSign::Any, _) => Grid::new(quant_min, quant_max),
+            (RangeSign::NonNegative, true) => Grid::new(0.0, quant_max),
+            (RangeSign::NonNegative, false) => Grid::new(0.0, quant_max - quant_min),
         }
     }
 
-    /// Scale and zero point of the range, shape `[1]`; `None` for the zero point of a range that has it at 0 or at the lowest code.
-    fn affine(&self) -> (Tensor<1>, Option<Tensor<1>>) {
+    /// What the range is laid over.
+    fn range_codes(&self) -> RangeCodes {
         let (quant_min, quant_max) = (self.format.quant_min() as f32, self.format.quant_max() as f32);
         let (steps, min_scale) = (self.format.steps() as f32, self.format.min_scale());
         let (ends, steps) = match (self.sign, self.format.is_symmetric()) {
@@ -272,7 +276,7 @@ impl FakeQuantize {
             (RangeSign::NonNegative, false) => (RangeEnds::Upper, steps),
             (RangeSign::Any, false) => (RangeEnds::Both, steps),
         };
-        range(self.min.val(), self.max.val(), RangeCodes { quant_min, steps, min_scale, limit: self.limit, ends })
+        RangeCodes { quant_min, steps, min_scale, limit: self.limit, ends }
     }
 
     /// The learned step, whose reach has its gradient multiplied (Q71).

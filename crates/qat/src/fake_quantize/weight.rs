@@ -15,7 +15,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::learner::WeightScale;
 use super::lsq::{gradient_factor, scale_gradient};
 use crate::format::{Granularity, IntegerFormat};
-use crate::ops::{Grid, fake_quantize, weight_step};
+use crate::ops::{Grid, WeightCodes, fake_quantize, weight_step};
 use crate::qparams::QParams;
 
 /// Candidates for a step, as parts of that of the largest weight.
@@ -92,6 +92,23 @@ impl WeightQuantizer {
             (Granularity::PerChannel, None) => step,
         };
         Some(step.clamp_min(self.format.min_scale()))
+    }
+
+    /// How a layer puts a weight of so many elements on this grid, and what its steps follow from where they are its own; a batch norm's
+    /// factor is for the layer to apply.
+    pub(crate) fn codes(&self, elements: usize) -> (WeightCodes, Option<Tensor<1>>) {
+        let (highest, min_scale) = (self.format.quant_max() as f32, self.format.min_scale());
+        let grid = Grid::new(self.format.quant_min() as f32, highest);
+        let per_channel = self.granularity == Granularity::PerChannel;
+        match &self.reach {
+            None if self.scale == WeightScale::Real => (WeightCodes::AsItIs, None),
+            None => (WeightCodes::Largest { grid, min_scale, per_channel }, None),
+            Some(reach) => {
+                let reach = reach.val();
+                let gradient = gradient_factor(elements / reach.dims()[0].max(1), highest);
+                (WeightCodes::Learned { grid, min_scale, per_channel, gradient }, Some(reach))
+            }
+        }
     }
 
     /// Codes of the weight.

@@ -207,6 +207,8 @@ impl QatModel {
         values[self.topology.input.0] = Some(input);
         let last_use = self.last_uses();
         // A linear layer with several steps has its weight on the grid once.
+        let mut steps_of = vec![0; self.layers.len()];
+        self.topology.steps.iter().for_each(|step| steps_of[step.layer] += 1);
         let mut weights: Vec<Option<QuantizedWeight>> = vec![None; self.layers.len()];
         for (index, (step, layer)) in self.steps().enumerate() {
             let operands: Vec<Activation> = step
@@ -221,7 +223,7 @@ impl QatModel {
                 })
                 .collect();
             let output = match layer {
-                QatLayer::Linear(linear) => {
+                QatLayer::Linear(linear) if steps_of[step.layer] > 1 => {
                     let weight = weights[step.layer].get_or_insert_with(|| linear.quantized_weight()).clone();
                     let x = operands.into_iter().next().expect("a linear layer has an operand");
                     map_rank!(x, x => linear.forward_with(x, weight))

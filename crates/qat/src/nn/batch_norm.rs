@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::clamp::Clamp;
 use crate::fake_quantize::{FakeQuantize, sample_elements};
-use crate::ops;
+use crate::ops::{self, MIN_FACTOR, NormParameters, NormStatisticsOf};
 use crate::tensor::QuantTensor;
 
 /// Factor of the weight, `γ / σ`, and bias, `β − (μ − b) · γ / σ`, by the running statistics, `[c_out]` (Q12), (Q14).
@@ -24,6 +24,20 @@ pub(super) fn fold(norm: &BatchNorm, bias: Option<Tensor<1>>) -> (Tensor<1>, Ten
     (factor.clone(), norm.beta.val() - shift * factor)
 }
 
+/// The batch norm for a layer that is one operation, by the statistics of the batch, of a folded weight or not, or by the running ones.
+pub(super) fn parameters(norm: &BatchNorm, takes_batch: bool, folds: bool) -> NormParameters {
+    let gamma = norm.gamma.val();
+    let device = gamma.device();
+    let [mean, variance] = [&norm.running_mean, &norm.running_var].map(|running| running.value_sync().to_device(&device));
+    let momentum = norm.momentum;
+    let statistics = match (takes_batch, folds) {
+        (false, _) => NormStatisticsOf::Running,
+        (true, false) => NormStatisticsOf::Batch { momentum },
+        (true, true) => NormStatisticsOf::FoldedBatch { momentum },
+    };
+    NormParameters { gamma, beta: norm.beta.val(), mean, variance, epsilon: norm.epsilon, statistics }
+}
+
 /// Of which convolution a batch norm takes its statistics, in training with weights on their grids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -34,9 +48,6 @@ pub enum NormStatistics {
     #[default]
     Quantized,
 }
-
-/// Smallest magnitude of the factor of a weight whose folding is undone.
-const MIN_FACTOR: f32 = 1e-12;
 
 /// The output by the batch's statistics (Q13), (Q94), `[N, c_out, H, W]`, clamped and on its grid.
 ///
@@ -68,7 +79,7 @@ pub(super) fn corrected(
     };
     let unfold = operands.unfold.clone();
     let elements = sample_elements(&z);
-    let (y, (mut mean, mut variance)) = output.forward_with(elements, clamp, |after, steps| ops::norm(z, operands, after, steps));
+    let (y, (mut mean, mut variance)) = output.forward_with(elements, clamp, |ending| ops::norm(z, operands, ending));
     if let Some(factor) = unfold {
         mean = mean / factor.clone();
         variance = variance / factor.clone() / factor;

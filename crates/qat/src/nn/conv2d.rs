@@ -22,7 +22,7 @@ use super::batch_norm::{self, NormStatistics};
 use crate::clamp::Clamp;
 use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
 use crate::format::Granularity;
-use crate::ops::conv2d;
+use crate::ops::{LayerParameters, WeightCodes, conv2d, conv2d_output, layer, takes_conv2d};
 use crate::tensor::QuantTensor;
 
 /// What a [`QuantConv2d`] is made with besides its parameters.
@@ -82,11 +82,28 @@ impl QuantConv2d {
 
     /// Applies the layer. Batch statistics are used and updated while the input is on an autodiff device and nothing is frozen.
     pub fn forward(&self, input: QuantTensor<4>) -> QuantTensor<4> {
+        let takes_batch = self.takes_batch(&input);
+        let convolves_twice = takes_batch && self.output.mode().quantizes_weights() && self.statistics == NormStatistics::Float;
+        if !convolves_twice && takes_conv2d(&input.tensor, &self.weight.val(), &self.config.options) {
+            self.forward_as_one(input, takes_batch)
+        } else {
+            self.forward_composed(input, takes_batch)
+        }
+    }
+
+    /// Whether the batch's statistics normalize.
+    fn takes_batch(&self, input: &QuantTensor<4>) -> bool {
+        let learns = |norm: &BatchNorm| norm.training.is_enabled() && !self.norm_frozen;
+        input.tensor.device().is_autodiff() && self.norm.as_ref().is_some_and(learns)
+    }
+
+    /// The layer as a composition, which defines it.
+    pub(super) fn forward_composed(&self, input: QuantTensor<4>, takes_batch: bool) -> QuantTensor<4> {
         match &self.norm {
-            Some(norm) if input.tensor.device().is_autodiff() && norm.training.is_enabled() && !self.norm_frozen => {
+            Some(norm) if takes_batch => {
                 let bias = self.bias.as_ref().map(Param::val);
                 let x = input.clone();
-                let plain = || conv2d(x.tensor, x.scale, self.weight.val(), None, self.config.options.clone());
+                let plain = || conv2d(x, self.weight.val(), None, self.config.options.clone());
                 batch_norm::corrected(norm, bias, self.statistics, &self.output, self.config.clamp, plain, |factor| {
                     self.convolve(input, scale_channels(self.weight.val(), factor.clone()), Some(factor), None)
                 })
@@ -97,6 +114,26 @@ impl QuantConv2d {
                 self.output.forward_clamped(y, self.config.clamp)
             }
         }
+    }
+
+    /// The layer as one operation, by the batch's statistics or by the running ones.
+    pub(super) fn forward_as_one(&self, input: QuantTensor<4>, takes_batch: bool) -> QuantTensor<4> {
+        let (weight, options) = (self.weight.val(), self.config.options.clone());
+        let quantizes = self.output.mode().quantizes_weights();
+        let (codes, reach) =
+            if quantizes { self.quantizer.codes(weight.shape().num_elements()) } else { (WeightCodes::AsItIs, None) };
+        let norm = self.norm.as_ref().map(|norm| batch_norm::parameters(norm, takes_batch, quantizes));
+        let ([_, _, height, width], [c_out, _, k_h, k_w]) = (input.tensor.dims(), weight.dims());
+        let [height, width] = conv2d_output([height, width], [k_h, k_w], &options);
+        let parameters = LayerParameters { weight, codes, reach, bias: self.bias.as_ref().map(Param::val), norm };
+        let (y, running) = self
+            .output
+            .forward_with(c_out * height * width, self.config.clamp, |ending| layer(input, parameters, Some(options), ending));
+        if let (Some(norm), Some([mean, variance])) = (&self.norm, running) {
+            norm.running_mean.update(mean);
+            norm.running_var.update(variance);
+        }
+        y
     }
 
     /// Weight and bias with batch norm folded in by its running statistics (Q12, Q14); as they are where there is none.
@@ -149,7 +186,7 @@ impl QuantConv2d {
                 bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale.reshape([c_out])));
             }
         }
-        conv2d(input.tensor, input.scale, weight, bias, self.config.options.clone())
+        conv2d(input, weight, bias, self.config.options.clone())
     }
 
     /// What it was made with.

@@ -7,6 +7,7 @@ use burn::tensor::{Tensor, module::linear};
 
 use crate::clamp::Clamp;
 use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
+use crate::ops::{LayerParameters, WeightCodes, layer, takes_linear};
 use crate::tensor::QuantTensor;
 
 /// What a [`QuantLinear`] is made with besides its parameters.
@@ -54,7 +55,27 @@ impl QuantLinear {
 
     /// Applies the layer.
     pub fn forward<const D: usize>(&self, input: QuantTensor<D>) -> QuantTensor<D> {
-        self.forward_with(input, self.quantized_weight())
+        let weight = self.weight.val();
+        if !takes_linear(&input.tensor, &weight) {
+            return self.forward_with(input, self.quantized_weight());
+        }
+        let is_quantized = self.output.mode().quantizes_weights();
+        let (codes, reach) =
+            if is_quantized { self.quantizer.codes(weight.shape().num_elements()) } else { (WeightCodes::AsItIs, None) };
+        self.forward_as_one(input, weight, codes, reach)
+    }
+
+    /// The layer as one operation.
+    fn forward_as_one<const D: usize>(
+        &self,
+        input: QuantTensor<D>,
+        weight: Tensor<2>,
+        codes: WeightCodes,
+        reach: Option<Tensor<1>>,
+    ) -> QuantTensor<D> {
+        let elements = input.tensor.dims()[1..D - 1].iter().product::<usize>() * weight.dims()[1];
+        let parameters = LayerParameters { weight, codes, reach, bias: self.bias.as_ref().map(Param::val), norm: None };
+        self.output.forward_with(elements, self.config.clamp, |ending| layer(input, parameters, None, ending)).0
     }
 
     /// The weight as the layer multiplies by it. A layer that is applied several times in a row computes it once.
@@ -71,6 +92,14 @@ impl QuantLinear {
 
     /// Applies the layer with its [`QuantLinear::quantized_weight`].
     pub fn forward_with<const D: usize>(&self, input: QuantTensor<D>, weight: QuantizedWeight) -> QuantTensor<D> {
+        if takes_linear(&input.tensor, &weight.weight) {
+            return self.forward_as_one(input, weight.weight, WeightCodes::AsItIs, weight.scale);
+        }
+        self.forward_composed(input, weight)
+    }
+
+    /// The layer as a composition, which defines it.
+    pub(super) fn forward_composed<const D: usize>(&self, input: QuantTensor<D>, weight: QuantizedWeight) -> QuantTensor<D> {
         let mut bias = self.bias.as_ref().map(Param::val);
         if let (Some(input_scale), Some(scale)) = (input.scale, weight.scale) {
             bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale));

@@ -41,3 +41,6 @@ pub use reshape::QuantReshape;
 pub use softmax::QuantSoftmax;
 pub use sub::QuantSub;
 pub use unary::{Function, QuantUnary};
+
+#[cfg(test)]
+mod tests;

@@ -123,6 +123,11 @@ pub(super) enum Finish {
 impl Finish {
     /// They stay what they are.
     pub const NOTHING: Self = Self::Clamp(Clamp::NONE);
+
+    /// Whether they stay what they are.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Clamp(Clamp::NONE))
+    }
 }
 
 /// How numbers are divided into channels: `[outer, channels, inner]`.

@@ -1,6 +1,6 @@
 //! Operations that training on a CPU spends its time in, each as one pass forward and one pass backward.
 //!
-//! On Burn's Flex and ndarray backends they are kernels of this crate, entered through Burn's backend extensions: [`conv2d`],
+//! On Burn's Flex and ndarray backends they are kernels of this crate, entered through Burn's backend extensions: [`layer`],
 //! [`max_pool2d`], [`norm`], [`finish`], [`pad`], [`slice`], [`fake_quantize`], [`weight_step`], [`range`] and [`adam`]; on wgpu and CUDA
 //! [`fake_quantize`] is one. On every other device, for numbers other than f32, and within [`with_reference_operations`], they are the compositions of Burn operations that define them, in [`reference`].
 //! Results of the kernels do not depend on the number of threads, and are the same in every run on one machine.
@@ -15,59 +15,41 @@ mod finish;
 mod grid;
 pub mod kernels;
 mod largest;
+mod layer;
+mod linear;
 mod max_pool;
 mod norm;
 mod parts;
+mod product;
 mod range;
 mod reference;
 mod region;
 mod scratch;
 mod simd;
+mod weight;
 
 use std::cell::Cell;
 
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{DType, Shape, Slice, Tensor};
 
 use crate::clamp::Clamp;
 use crate::nn::SliceRange;
 
 pub(crate) use adam::{AdamStep, AdamUpdate};
-pub(crate) use backend::After;
 use backend::{
-    AdamOperands, AdamOps, AdamOutput, Conv2dOps, FakeQuantizeOps, FinishOperands, FinishOps, MaxPool2dOps, NormOperands,
+    AdamOperands, AdamOps, AdamOutput, FakeQuantizeOps, FinishOperands, FinishOps, GridOperands, MaxPool2dOps, NormOperands,
     NormOps, NormOutput, Operand, RangeOps, RangeValue, RegionOps, WeightStepOps,
 };
 pub(crate) use grid::{Channels, Grid};
+pub(crate) use layer::{
+    LayerParameters, NormParameters, NormStatisticsOf, conv2d, conv2d_output, layer, takes_conv2d, takes_linear,
+};
+pub(crate) use norm::MIN_FACTOR;
 pub(crate) use range::{RangeCodes, RangeEnds};
 use region::{Move, Region};
-
-/// Convolution of `x` `[N, c_in, H, W]` by `weight` `[c_out, c_in / groups, k_h, k_w]`, plus `bias` `[c_out]`.
-///
-/// `scale` `[1]` is the step of the grid that `x` is on, if it is; for the backward pass one byte of each number is kept then.
-///
-/// # Panics
-/// If the shapes do not fit, as Burn's `conv2d`.
-pub(crate) fn conv2d(
-    x: Tensor<4>,
-    scale: Option<Tensor<1>>,
-    weight: Tensor<4>,
-    bias: Option<Tensor<1>>,
-    options: ConvOptions<2>,
-) -> Tensor<4> {
-    let fits = x.dims()[1] == weight.dims()[1] * options.groups && weight.dims()[0].is_multiple_of(options.groups);
-    let is_empty = x.dims().contains(&0) || weight.dims().contains(&0);
-    let kernel_fits = (0..2).all(|axis| {
-        let (begin, end) = options.padding[axis];
-        x.dims()[axis + 2] + begin + end > (weight.dims()[axis + 2].max(1) - 1) * options.dilation[axis]
-    });
-    if !has_kernels(&x) || !has_kernels(&weight) || !fits || is_empty || !kernel_fits {
-        return burn::tensor::module::conv2d(x, weight, bias, options);
-    }
-    let (x, scale, weight) = (x.into_dispatch(), Operand::new(scale), weight.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as Conv2dOps>::training_conv2d(x, scale, weight, Operand::new(bias), options))
-}
+pub(crate) use weight::WeightCodes;
 
 /// The numbers of `x` on the grid of `scale`, after a clamp (Q90); gradients straight-through, and those of `scale` and `zero`.
 ///
@@ -111,10 +93,60 @@ pub(crate) fn weight_step<const D: usize>(
     Tensor::from_dispatch(<Dispatch as WeightStepOps>::training_weight_step(weight.into_dispatch(), channels, steps, min_scale))
 }
 
-/// Step, and where it has both ends zero point, of a range, all of shape `[1]` (Q2), (Q3), (Q60).
-pub(crate) fn range(min: Tensor<1>, max: Tensor<1>, codes: RangeCodes) -> Steps {
+/// What an operation ends with.
+#[derive(Clone, Debug)]
+pub(crate) enum Ending {
+    /// A clamp.
+    Clamp(Clamp),
+    /// A grid, after its clamp.
+    Grid {
+        /// Its codes.
+        grid: Grid,
+        /// Its step, `[1]`.
+        scale: Tensor<1>,
+        /// Its zero point, `[1]`; where there is none, 0.
+        zero: Option<Tensor<1>>,
+    },
+    /// The grid of a range, after its clamp (Q2), (Q3), (Q60).
+    Range {
+        /// Its codes.
+        grid: Grid,
+        /// The lower end, `[1]`.
+        min: Tensor<1>,
+        /// The upper end, `[1]`.
+        max: Tensor<1>,
+        /// What the range is laid over.
+        codes: RangeCodes,
+    },
+}
+
+impl Ending {
+    /// With ±∞ as where a gradient is asked for, or not.
+    fn on(mut self, is_autodiff: bool) -> Self {
+        if let Self::Grid { grid, .. } | Self::Range { grid, .. } = &mut self {
+            grid.keeps_infinity = !is_autodiff;
+        }
+        self
+    }
+
+    /// Applies it, where only the grid may have a kernel.
+    fn follow<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Clamp(clamp) => clamp.apply(x),
+            Self::Grid { grid, scale, zero } => fake_quantize(x, scale, zero, None, grid),
+            Self::Range { grid, min, max, codes } => {
+                let (scale, zero) = reference::range(min, max, codes);
+                fake_quantize(x, scale, zero, None, grid)
+            }
+        }
+    }
+}
+
+/// Step of a range, and zero point where it has both ends, `[1]` each, detached (Q2), (Q3), (Q60).
+pub(crate) fn range(min: Tensor<1>, max: Tensor<1>, codes: RangeCodes) -> (Tensor<1>, Option<Tensor<1>>) {
     if !has_kernels(&min) || !has_kernels(&max) {
-        return reference::range(min, max, codes);
+        let (scale, zero) = reference::range(min, max, codes);
+        return (scale.detach(), zero.map(Tensor::detach));
     }
     let value = |value: RangeValue| {
         let (min, max) = (min.clone().into_dispatch(), max.clone().into_dispatch());
@@ -123,34 +155,34 @@ pub(crate) fn range(min: Tensor<1>, max: Tensor<1>, codes: RangeCodes) -> Steps 
     (value(RangeValue::Step), (codes.ends == RangeEnds::Both).then(|| value(RangeValue::ZeroPoint)))
 }
 
-/// A clamp and, with steps, the grid after it, of `x` or of the sum of `x` and a `y` of its shape (Q90).
-pub(crate) fn finish<const D: usize>(x: Tensor<D>, y: Option<Tensor<D>>, mut after: After, steps: Option<Steps>) -> Tensor<D> {
-    if let After::Grid(grid) = &mut after {
-        grid.keeps_infinity = !x.device().is_autodiff();
+/// What puts numbers on the grid of a range, and the step of that, `[1]`, detached.
+pub(crate) fn range_ending(grid: Grid, min: Tensor<1>, max: Tensor<1>, codes: RangeCodes) -> (Ending, Tensor<1>) {
+    if !has_kernels(&min) || !has_kernels(&max) {
+        let (scale, zero) = reference::range(min, max, codes);
+        return (Ending::Grid { grid, scale: scale.clone(), zero }, scale.detach());
     }
+    let (low, high) = (min.clone().into_dispatch(), max.clone().into_dispatch());
+    let scale = <Dispatch as RangeOps>::training_range(low, high, codes, RangeValue::Step);
+    (Ending::Range { grid, min, max, codes }, Tensor::from_dispatch(scale))
+}
+
+/// A clamp and, with steps, the grid after it, of `x` or of the sum of `x` and a `y` of its shape (Q90).
+pub(crate) fn finish<const D: usize>(x: Tensor<D>, y: Option<Tensor<D>>, ending: Ending) -> Tensor<D> {
+    let ending = ending.on(x.device().is_autodiff());
     let is_same_shape = y.as_ref().is_none_or(|y| y.dims() == x.dims() && has_kernels(y));
     if !has_kernels(&x) || !is_same_shape {
         let sum = match y {
             Some(y) => x + y,
             None => x,
         };
-        return follow(sum, after, steps);
+        return ending.follow(sum);
     }
-    if matches!((&y, after), (None, After::Clamp(Clamp::NONE))) {
+    if matches!((&y, &ending), (None, Ending::Clamp(Clamp::NONE))) {
         return x;
     }
-    let (scale, zero) = steps.map_or((None, None), |(scale, zero)| (Some(scale), zero));
-    let operands =
-        FinishOperands { x: x.into_dispatch(), y: Operand::new(y), scale: Operand::new(scale), zero: Operand::new(zero) };
+    let (after, grid) = GridOperands::of(ending);
+    let operands = FinishOperands { x: x.into_dispatch(), y: Operand::new(y), grid };
     Tensor::from_dispatch(<Dispatch as FinishOps>::training_finish(operands, after))
-}
-
-/// As [`finish`], where only the grid may have a kernel.
-fn follow<const D: usize>(x: Tensor<D>, after: After, steps: Option<Steps>) -> Tensor<D> {
-    match (after, steps) {
-        (After::Grid(grid), Some((scale, zero))) => fake_quantize(x, scale, zero, None, grid),
-        (after, steps) => reference::finish(x, None, after, steps),
-    }
 }
 
 /// The largest number of each window of `x` `[N, C, H, W]`; the gradient goes to the first of equal ones.
@@ -184,21 +216,16 @@ pub(crate) struct Norm {
     pub unfold: Option<Tensor<1>>,
 }
 
-/// Step `[1]` and zero point `[1]` of one grid for all numbers.
-pub(crate) type Steps = (Tensor<1>, Option<Tensor<1>>);
-
-/// Batch norm by the statistics of `z` `[N, C, H, W]`, then a clamp and, with steps, the grid after it (Q92); with the output come
-/// mean and biased variance, `[C]`, detached.
-pub(crate) fn norm(z: Tensor<4>, norm: Norm, mut after: After, steps: Option<Steps>) -> (Tensor<4>, (Tensor<1>, Tensor<1>)) {
-    if let After::Grid(grid) = &mut after {
-        grid.keeps_infinity = !z.device().is_autodiff();
-    }
+/// Batch norm by the statistics of `z` `[N, C, H, W]`, and what it ends with (Q92); with the output come mean and biased variance, `[C]`,
+/// detached.
+pub(crate) fn norm(z: Tensor<4>, norm: Norm, ending: Ending) -> (Tensor<4>, (Tensor<1>, Tensor<1>)) {
+    let ending = ending.on(z.device().is_autodiff());
     if !has_kernels(&z) || z.dims().contains(&0) {
         let (out, statistics) = reference::normalize(z, norm);
-        return (follow(out, after, steps), statistics);
+        return (ending.follow(out), statistics);
     }
     let (y, sigma) = norm.folded.map_or((None, None), |(y, sigma)| (Some(y), Some(sigma)));
-    let (scale, zero) = steps.map_or((None, None), |(scale, zero)| (Some(scale), zero));
+    let (after, grid) = GridOperands::of(ending);
     let operands = NormOperands {
         z: z.into_dispatch(),
         y: Operand::new(y),
@@ -206,8 +233,7 @@ pub(crate) fn norm(z: Tensor<4>, norm: Norm, mut after: After, steps: Option<Ste
         beta: norm.beta.into_dispatch(),
         sigma: Operand::new(sigma),
         unfold: Operand::new(norm.unfold),
-        scale: Operand::new(scale),
-        zero: Operand::new(zero),
+        grid,
     };
     let NormOutput { out, mean, variance } = <Dispatch as NormOps>::training_norm(operands, norm.epsilon as f32, after);
     (Tensor::from_dispatch(out), (Tensor::from_dispatch(mean), Tensor::from_dispatch(variance)))

@@ -141,6 +141,19 @@ pub(super) fn batch_sigma(statistics: &Statistics, unfold: &[f32], epsilon: f32)
     statistics.variance.iter().enumerate().map(sigma).collect()
 }
 
+/// Smallest magnitude of the factor of a weight whose folding is undone.
+pub(crate) const MIN_FACTOR: f32 = 1e-12;
+
+/// What a batch norm multiplies the weight before it by, `γ / √(v + ε)` by the running variance (Q12); where that is to be undone, never
+/// less than [`MIN_FACTOR`].
+pub(super) fn fold_factor(gamma: &[f32], running_variance: &[f32], epsilon: f32, is_undone: bool) -> Vec<f32> {
+    let factor = |(gamma, variance): (&f32, &f32)| {
+        let factor = gamma / (variance + epsilon).sqrt();
+        if is_undone && factor.abs() < MIN_FACTOR { MIN_FACTOR } else { factor }
+    };
+    gamma.iter().zip(running_variance).map(factor).collect()
+}
+
 /// Factor and shift of each channel.
 #[derive(Clone, Debug)]
 pub(super) struct Affine {

@@ -1,7 +1,7 @@
 //! Step and zero point of a learned range, with their gradients (Q2), (Q3), (Q8), (Q60).
 //!
-//! A composition of Burn operations on two numbers is a dozen nodes of the graph; here each result is one. Values are those of the
-//! composition.
+//! A composition of Burn operations on two numbers is a dozen nodes of the graph; operations that end on the grid of a range take its
+//! ends instead, and give their gradients. Values are those of the composition.
 
 use crate::clamp::Clamp;
 
@@ -60,14 +60,29 @@ impl RangeCodes {
     }
 
     /// The zero point of a range with both ends.
-    pub fn zero_point(&self, min: f32, max: f32) -> f32 {
+    fn zero_point(&self, min: f32, max: f32) -> f32 {
         let t = self.ends(min, max).0 / self.step(min, max);
         // Where a gradient is asked for, ±∞ become NaN; for all other numbers the difference is exact.
         -(t + (t.round_ties_even() - t)) + self.quant_min
     }
 
+    /// The zero point of the grid where it is not 0 or the lowest code.
+    pub fn zero(&self, min: f32, max: f32) -> Option<f32> {
+        (self.ends == RangeEnds::Both).then(|| self.zero_point(min, max))
+    }
+
+    /// The gradients of both ends for those of the step and of the zero point.
+    pub fn gradients(&self, min: f32, max: f32, d_step: f32, d_zero: f32) -> [f32; 2] {
+        let of_step = self.step_gradients(min, max, d_step);
+        if self.ends != RangeEnds::Both {
+            return of_step;
+        }
+        let of_zero = self.zero_point_gradients(min, max, d_zero);
+        [of_step[0] + of_zero[0], of_step[1] + of_zero[1]]
+    }
+
     /// The gradients of both ends for that of the step.
-    pub fn step_gradients(&self, min: f32, max: f32, d_step: f32) -> [f32; 2] {
+    fn step_gradients(&self, min: f32, max: f32, d_step: f32) -> [f32; 2] {
         let length = self.length(min, max);
         if length / self.steps < self.min_scale {
             return [0.0; 2];
@@ -84,7 +99,7 @@ impl RangeCodes {
     }
 
     /// The gradients of both ends for that of the zero point; rounding passes it straight through.
-    pub fn zero_point_gradients(&self, min: f32, max: f32, d_zero: f32) -> [f32; 2] {
+    fn zero_point_gradients(&self, min: f32, max: f32, d_zero: f32) -> [f32; 2] {
         let (low, step) = (self.ends(min, max).0, self.step(min, max));
         let [of_min, _] = self.of_parameters(min, max, [-d_zero / step, 0.0]);
         let [by_min, by_max] = self.step_gradients(min, max, d_zero * low / step / step);

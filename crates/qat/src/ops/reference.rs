@@ -2,7 +2,9 @@
 
 use burn::tensor::Tensor;
 
-use super::{After, Grid, Norm, RangeCodes, RangeEnds, Steps};
+#[cfg(test)]
+use super::Ending;
+use super::{Grid, Norm, RangeCodes, RangeEnds};
 use crate::fake_quantize::round_ste;
 
 /// As [`super::fake_quantize`].
@@ -42,8 +44,8 @@ pub(crate) fn weight_step<const D: usize>(
     (weight.detach().max_abs_dims(&others).reshape([count]) / steps).clamp_min(min_scale)
 }
 
-/// As [`super::range`].
-pub(crate) fn range(min: Tensor<1>, max: Tensor<1>, codes: RangeCodes) -> Steps {
+/// Step, and where it has both ends zero point, of a range, all of shape `[1]` (Q2), (Q3), (Q60).
+pub(crate) fn range(min: Tensor<1>, max: Tensor<1>, codes: RangeCodes) -> (Tensor<1>, Option<Tensor<1>>) {
     let high = codes.upper().apply(max);
     let low = || min.clone().clamp_max(0.0);
     let length = match codes.ends {
@@ -57,23 +59,27 @@ pub(crate) fn range(min: Tensor<1>, max: Tensor<1>, codes: RangeCodes) -> Steps 
 }
 
 /// As [`super::finish`].
-pub(crate) fn finish<const D: usize>(x: Tensor<D>, y: Option<Tensor<D>>, after: After, steps: Option<Steps>) -> Tensor<D> {
+#[cfg(test)]
+pub(crate) fn finish<const D: usize>(x: Tensor<D>, y: Option<Tensor<D>>, ending: Ending) -> Tensor<D> {
     let x = match y {
         Some(y) => x + y,
         None => x,
     };
-    match (after, steps) {
-        (After::Grid(grid), Some((scale, zero))) => fake_quantize(x, scale, zero, None, grid),
-        (After::Grid(grid), None) => grid.clamp.apply(x),
-        (After::Clamp(clamp), _) => clamp.apply(x),
+    match ending {
+        Ending::Clamp(clamp) => clamp.apply(x),
+        Ending::Grid { grid, scale, zero } => fake_quantize(x, scale, zero, None, grid),
+        Ending::Range { grid, min, max, codes } => {
+            let (scale, zero) = range(min, max, codes);
+            fake_quantize(x, scale, zero, None, grid)
+        }
     }
 }
 
 /// As [`super::norm`].
 #[cfg(test)]
-pub(crate) fn norm(z: Tensor<4>, norm: Norm, after: After, steps: Option<Steps>) -> (Tensor<4>, (Tensor<1>, Tensor<1>)) {
+pub(crate) fn norm(z: Tensor<4>, norm: Norm, ending: Ending) -> (Tensor<4>, (Tensor<1>, Tensor<1>)) {
     let (out, statistics) = normalize(z, norm);
-    (finish(out, None, after, steps), statistics)
+    (finish(out, None, ending), statistics)
 }
 
 /// As [`super::norm`], without what follows it.

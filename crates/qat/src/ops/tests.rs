@@ -5,11 +5,11 @@ use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Slice, Tensor, TensorData};
 
 use super::{
-    After, Grid, Norm, RangeCodes, RangeEnds, Steps, fake_quantize, finish, max_pool2d, norm, pad, range, reference, slice,
-    weight_step,
+    Ending, Grid, Norm, RangeCodes, RangeEnds, fake_quantize, finish, max_pool2d, norm, pad, range, reference, slice, weight_step,
 };
 use crate::clamp::Clamp;
 use crate::nn::SliceRange;
+use crate::tensor::QuantTensor;
 
 /// Seed of every draw of this file.
 pub(super) const SEED: u64 = 20_261_124;
@@ -50,9 +50,36 @@ pub(super) fn distance(got: &[f32], expected: &[f32]) -> f32 {
     got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest
 }
 
+/// What follows an operation.
+#[derive(Clone, Copy, Debug)]
+enum After {
+    Clamp(Clamp),
+    Grid(Grid),
+    Range(Grid, RangeCodes, [f32; 2]),
+}
+
+impl After {
+    /// With the numbers of its grid, which have gradients.
+    fn ending(self, scale: f32, zero: Option<f32>, device: &Device) -> (Ending, Vec<Tensor<1>>) {
+        let number = |number: f32| Tensor::<1>::from_floats([number], device).require_grad();
+        match self {
+            Self::Clamp(clamp) => (Ending::Clamp(clamp), Vec::new()),
+            Self::Grid(grid) => {
+                let (scale, zero) = (number(scale), zero.map(number));
+                let numbers = [Some(scale.clone()), zero.clone()].into_iter().flatten().collect();
+                (Ending::Grid { grid, scale, zero }, numbers)
+            }
+            Self::Range(grid, codes, ends) => {
+                let [min, max] = ends.map(number);
+                (Ending::Range { grid, min: min.clone(), max: max.clone(), codes }, vec![min, max])
+            }
+        }
+    }
+}
+
 /// A convolution whose input is on no grid.
 fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions<2>) -> Tensor<4> {
-    super::conv2d(x, None, weight, bias, options)
+    super::conv2d(QuantTensor::float(x), weight, bias, options)
 }
 
 /// A convolution with its operands' shapes.
@@ -182,7 +209,7 @@ fn gradients_from_codes_are_those_from_numbers() {
             let weight = draws.tensor([4, 3, 3, 3], &device).require_grad();
             let options = ConvOptions::new([2, 1], [1, 1], [1, 1], 1);
             let kept = kept.map(|scale| Tensor::from_floats([scale], &device));
-            let y = super::conv2d(x.clone(), kept, weight.clone(), None, options);
+            let y = super::conv2d(QuantTensor { tensor: x.clone(), scale: kept }, weight.clone(), None, options);
             let gradients = (y.clone() * y).sum().backward();
             [values(&x.grad(&gradients).unwrap()), values(&weight.grad(&gradients).unwrap())]
         };
@@ -348,15 +375,13 @@ fn normalized(kernel: bool, shape: [usize; 4], form: Form, after: After, zero: O
     let gamma = draws.tensor(channels, &device).require_grad();
     let beta = draws.tensor(channels, &device).require_grad();
     let sigma = draws.scaled(channels, 0.2, 1.0, &device);
-    let scale = Tensor::<1>::from_floats([0.021], &device).require_grad();
-    let zero = zero.map(|zero| Tensor::<1>::from_floats([zero], &device).require_grad());
+    let (ending, numbers) = after.ending(0.021, zero, &device);
     let signs = draws.scaled(channels, 0.1, 0.4, &device) * Tensor::<1>::from_floats([-1.0], &device);
     let folded = (form == Form::Folded).then(|| (y.clone(), sigma));
     let unfold = (form == Form::Unfolded).then_some(signs);
     let operands = Norm { gamma: gamma.clone(), beta: beta.clone(), epsilon: 1e-2, folded, unfold };
-    let steps = matches!(after, After::Grid(_)).then(|| (scale.clone(), zero.clone()));
     let run = if kernel { norm } else { reference::norm };
-    let (out, (mean, variance)) = run(z.clone(), operands, after, steps);
+    let (out, (mean, variance)) = run(z.clone(), operands, ending);
     let weights = draws.tensor(shape, &device);
     let gradients = (out.clone() * weights).sum().backward();
     let mut found = vec![values(&out), values(&mean), values(&variance)];
@@ -364,8 +389,7 @@ fn normalized(kernel: bool, shape: [usize; 4], form: Form, after: After, zero: O
     found.extend(y.grad(&gradients).map(|dy| values(&dy)));
     found.push(values(&gamma.grad(&gradients).unwrap()));
     found.push(values(&beta.grad(&gradients).unwrap()));
-    found.extend(scale.grad(&gradients).map(|gradient| values(&gradient)));
-    found.extend(zero.and_then(|zero| zero.grad(&gradients)).map(|gradient| values(&gradient)));
+    found.extend(numbers.iter().map(|number| values(&number.grad(&gradients).unwrap())));
     found
 }
 
@@ -413,17 +437,14 @@ fn finished(kernel: bool, numbers: [&[f32]; 2], shapes: [[usize; 3]; 2], after: 
     let device = Device::flex().autodiff();
     let operand = |i: usize| Tensor::<3>::from_data(TensorData::new(numbers[i].to_vec(), shapes[i]), &device).require_grad();
     let (x, y) = (operand(0), (!numbers[1].is_empty()).then(|| operand(1)));
-    let scale = Tensor::<1>::from_floats([0.0371], &device).require_grad();
-    let zero = zero.map(|zero| Tensor::<1>::from_floats([zero], &device).require_grad());
-    let steps = matches!(after, After::Grid(_)).then(|| (scale.clone(), zero.clone()));
+    let (ending, of_grid) = after.ending(0.0371, zero, &device);
     let run = if kernel { finish } else { reference::finish };
-    let out = run(x.clone(), y.clone(), after, steps);
+    let out = run(x.clone(), y.clone(), ending);
     let weights = Draws(SEED).tensor(out.dims(), &device);
     let gradients = (out.clone() * weights).sum().backward();
     let mut found = vec![values(&out), values(&x.grad(&gradients).unwrap())];
     found.extend(y.and_then(|y| y.grad(&gradients)).map(|dy| values(&dy)));
-    found.extend(scale.grad(&gradients).map(|gradient| values(&gradient)));
-    found.extend(zero.and_then(|zero| zero.grad(&gradients)).map(|gradient| values(&gradient)));
+    found.extend(of_grid.iter().map(|number| values(&number.grad(&gradients).unwrap())));
     found
 }
 
@@ -439,7 +460,9 @@ fn sums_and_what_follows_them_equal_the_composition() {
     for (y, shape) in operands {
         for clamp in CLAMPS {
             let grids = grids.map(|(zero, grid)| (zero, After::Grid(grid.after(clamp))));
-            for (zero, after) in std::iter::once((None, After::Clamp(clamp))).chain(grids) {
+            let codes = RangeCodes { quant_min: -8.0, steps: 15.0, min_scale: 1e-6, limit: 6.0, ends: RangeEnds::Both };
+            let range = After::Range(Grid::new(-8.0, 7.0).after(clamp), codes, [-0.3, 0.25]);
+            for (zero, after) in [(None, After::Clamp(clamp)), (None, range)].into_iter().chain(grids) {
                 let expected = finished(false, [&x, y], [full, shape], after, zero);
                 let got = finished(true, [&x, y], [full, shape], after, zero);
                 assert_eq!(got.len(), expected.len());
@@ -458,10 +481,19 @@ fn sums_and_what_follows_them_equal_the_composition() {
 #[test]
 fn ranges_equal_the_composition() {
     let device = Device::flex().autodiff();
-    let run = |range: fn(Tensor<1>, Tensor<1>, RangeCodes) -> Steps, [low, high]: [f32; 2], codes: RangeCodes| {
+    // The gradients of both ends for those of step and zero point, after both.
+    let of_ends = |[low, high]: [f32; 2], codes: RangeCodes| {
+        let end = |end: f32| Tensor::<1>::from_floats([end], &device).require_grad();
+        let (scale, zero) = range(end(low), end(high), codes);
+        let mut found = vec![values(&scale)];
+        found.extend(zero.map(|zero| values(&zero)));
+        found.extend(codes.gradients(low, high, 3.0, 0.7).map(|gradient| vec![gradient]));
+        found
+    };
+    let of_composition = |[low, high]: [f32; 2], codes: RangeCodes| {
         let ends = [low, high].map(|end| Tensor::<1>::from_floats([end], &device).require_grad());
         let [min, max] = &ends;
-        let (scale, zero) = range(min.clone(), max.clone(), codes);
+        let (scale, zero) = reference::range(min.clone(), max.clone(), codes);
         let mut found = vec![values(&scale)];
         let mut loss = scale * 3.0;
         if let Some(zero) = zero {
@@ -479,7 +511,7 @@ fn ranges_equal_the_composition() {
             for steps in [15.0, 255.0] {
                 let codes = RangeCodes { quant_min: -8.0, steps, min_scale: 1e-6, limit, ends };
                 for bounds in numbers.iter().flat_map(|min| numbers.map(|max| [*min, max])) {
-                    let (got, expected) = (run(range, bounds, codes), run(reference::range, bounds, codes));
+                    let (got, expected) = (of_ends(bounds, codes), of_composition(bounds, codes));
                     let count = got.len() - 2;
                     assert_eq!(got[..count], expected[..count], "{bounds:?}, {codes:?}: values");
                     // Those of a zero point are differences of numbers of this size.
@@ -492,8 +524,9 @@ fn ranges_equal_the_composition() {
                         );
                     }
                 }
-                let got = run(range, [f32::NAN, f32::NAN], codes);
-                assert_eq!(got[0][0].is_nan(), run(reference::range, [f32::NAN, f32::NAN], codes)[0][0].is_nan(), "{codes:?}");
+                let nothing = [f32::NAN, f32::NAN];
+                let (got, expected) = (of_ends(nothing, codes), of_composition(nothing, codes));
+                assert_eq!(got[0][0].is_nan(), expected[0][0].is_nan(), "{codes:?}");
             }
         }
     }

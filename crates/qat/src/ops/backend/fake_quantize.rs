@@ -83,7 +83,7 @@ impl<B: FakeQuantizeOps + FakeQuantizeGradients, C: CheckpointStrategy> FakeQuan
     ) -> FloatTensor<Self> {
         let (x, x_node) = x.into_parts();
         let (scale, scale_node) = scale.into_parts();
-        let (zero, zero_node) = zero.into_parts(&x);
+        let (zero, zero_node) = zero.into_parts(&<FloatTensor<Self>>::new(x.clone()));
         let y = B::training_fake_quantize(x.clone(), scale.clone(), zero.clone(), channels, grid);
         match FakeQuantizeBackward.prepare::<C>([x_node, scale_node, zero_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(FakeQuantizeState { x, scale, zero, channels, grid }, y),

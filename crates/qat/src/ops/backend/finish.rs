@@ -7,7 +7,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, ExtensionType, TensorMetadata, backend_extension};
 
 use super::Operand;
-use super::after::After;
+use super::after::{After, GridOperands};
 use super::host::{Host, for_hosts};
 use crate::ops::finish;
 
@@ -27,18 +27,15 @@ pub(crate) struct FinishOperands<B: Backend> {
     /// Of the shape of `x`.
     #[extension_type]
     pub y: Operand<B>,
-    /// `[1]`, the step of the grid that follows.
+    /// Of the grid that follows.
     #[extension_type]
-    pub scale: Operand<B>,
-    /// `[1]`, its zero point.
-    #[extension_type]
-    pub zero: Operand<B>,
+    pub grid: GridOperands<B>,
 }
 
 for_hosts!(FinishOps {
     fn training_finish(operands: FinishOperands<Self>, after: After) -> FloatTensor<Self> {
-        let FinishOperands { x, y, scale, zero } = operands;
-        let out = finish::finish(&Self::numbers(&x), &y.numbers(), after.finish(&scale, &zero));
+        let FinishOperands { x, y, grid } = operands;
+        let out = finish::finish(&Self::numbers(&x), &y.numbers(), grid.finish(after));
         Self::tensor(out, x.shape())
     }
 });
@@ -46,19 +43,19 @@ for_hosts!(FinishOps {
 impl<B: FinishOps + Host, C: CheckpointStrategy> FinishOps for Autodiff<B, C> {
     fn training_finish(operands: FinishOperands<Self>, after: After) -> FloatTensor<Self> {
         let (x, x_node) = operands.x.into_parts();
-        let (y, y_node) = operands.y.into_parts(&x);
-        let (scale, scale_node) = operands.scale.into_parts(&x);
-        let (zero, zero_node) = operands.zero.into_parts(&x);
-        let operands = FinishOperands { x, y, scale, zero };
+        let constant = <FloatTensor<Self>>::new(x.clone());
+        let (y, y_node) = operands.y.into_parts(&constant);
+        let (grid, [first, second]) = operands.grid.into_parts(&constant);
+        let operands = FinishOperands { x, y, grid };
         let out = B::training_finish(operands.clone(), after);
-        match FinishBackward.prepare::<C>([x_node, y_node, scale_node, zero_node]).compute_bound().stateful() {
+        match FinishBackward.prepare::<C>([x_node, y_node, first, second]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((operands, after), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
 }
 
-/// Gradients of both operands, step and zero point.
+/// Gradients of both operands, and of the numbers of the grid.
 #[derive(Debug)]
 struct FinishBackward;
 
@@ -67,11 +64,11 @@ impl<B: Host> Backward<B, 4> for FinishBackward {
 
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
         let d_out = grads.consume::<B>(&ops.node);
-        let (FinishOperands { x, y, scale, zero }, after) = ops.state;
-        let finish = after.finish(&scale, &zero);
-        let found = finish::finish_gradients(&B::numbers(&x), &y.numbers(), &B::numbers(&d_out), finish);
+        let (FinishOperands { x, y, grid }, after) = ops.state;
+        let found = finish::finish_gradients(&B::numbers(&x), &y.numbers(), &B::numbers(&d_out), grid.finish(after));
         let dx = B::tensor(found.dx, x.shape());
-        let gradients = [dx.clone(), dx, B::tensor(vec![found.d_scale], [1]), B::tensor(vec![found.d_zero], [1])];
+        let [first, second] = grid.gradients(after, found.d_scale, found.d_zero).map(|d| B::tensor(vec![d], [1]));
+        let gradients = [dx.clone(), dx, first, second];
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let Some(node) = parent {
                 grads.register::<B>(node.id, gradient);

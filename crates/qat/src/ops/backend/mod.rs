@@ -8,12 +8,12 @@
 
 mod adam;
 mod after;
-mod conv2d;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
 mod fake_quantize;
 mod finish;
 mod host;
+mod layer;
 mod max_pool2d;
 mod norm;
 mod range;
@@ -27,10 +27,10 @@ use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType};
 use burn::tensor::Tensor;
 
 pub(super) use adam::{AdamOperands, AdamOps, AdamOutput};
-pub(crate) use after::After;
-pub(super) use conv2d::Conv2dOps;
+pub(super) use after::GridOperands;
 pub(super) use fake_quantize::FakeQuantizeOps;
 pub(super) use finish::{FinishOperands, FinishOps};
+pub(super) use layer::{Layer, LayerNorm, LayerOperands, LayerOps, LayerOutput};
 pub(super) use max_pool2d::MaxPool2dOps;
 pub(super) use norm::{NormOperands, NormOps, NormOutput};
 pub(super) use range::{RangeOps, RangeValue};
@@ -53,14 +53,14 @@ impl Operand<Dispatch> {
 }
 
 impl<B: Backend, C: CheckpointStrategy> Operand<Autodiff<B, C>> {
-    /// The tensor and its node; that of a constant, which `any` is made, where it is absent.
-    fn into_parts(self, any: &FloatTensor<B>) -> (Operand<B>, NodeGuard) {
+    /// The tensor and its node; that of a constant where it is absent.
+    fn into_parts(self, constant: &FloatTensor<Autodiff<B, C>>) -> (Operand<B>, NodeGuard) {
         match self {
             Self::Given(tensor) => {
                 let (tensor, node) = tensor.into_parts();
                 (Operand::Given(tensor), node)
             }
-            Self::Absent => (Operand::Absent, <FloatTensor<Autodiff<B, C>>>::new(any.clone()).node()),
+            Self::Absent => (Operand::Absent, constant.node()),
         }
     }
 }

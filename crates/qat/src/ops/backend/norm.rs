@@ -7,7 +7,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, ExtensionType, TensorMetadata, backend_extension};
 
 use super::Operand;
-use super::after::After;
+use super::after::{After, GridOperands};
 use super::host::{Host, for_hosts};
 use crate::ops::norm::{self, Affine, NormInputs, NormShape, Statistics};
 
@@ -38,12 +38,9 @@ pub(crate) struct NormOperands<B: Backend> {
     /// `[C]`, what the weight of `z` was multiplied by, where that is to be undone; it gets no gradient.
     #[extension_type]
     pub unfold: Operand<B>,
-    /// `[1]`, the step of the grid that follows.
+    /// Of the grid that follows.
     #[extension_type]
-    pub scale: Operand<B>,
-    /// `[1]`, its zero point.
-    #[extension_type]
-    pub zero: Operand<B>,
+    pub grid: GridOperands<B>,
 }
 
 /// What a batch norm in training gives.
@@ -65,7 +62,7 @@ for_hosts!(NormOps {
         let gamma = Self::numbers(&operands.gamma);
         let batch_sigma = norm::batch_sigma(&statistics, &operands.unfold.numbers(), epsilon);
         let affine = Affine::new(&statistics, &batch_sigma, &gamma, &Self::numbers(&operands.beta), &operands.sigma.numbers());
-        let finish = after.finish(&operands.scale, &operands.zero);
+        let finish = operands.grid.finish(after);
         let y = operands.y.numbers();
         let out = norm::normalize(if y.is_empty() { &z } else { &y }, &affine, finish, shape);
         NormOutput {
@@ -79,16 +76,16 @@ for_hosts!(NormOps {
 impl<B: NormOps + Host, C: CheckpointStrategy> NormOps for Autodiff<B, C> {
     fn training_norm(operands: NormOperands<Self>, epsilon: f32, after: After) -> NormOutput<Self> {
         let (z, z_node) = operands.z.into_parts();
-        let (y, y_node) = operands.y.into_parts(&z);
+        let constant = <FloatTensor<Self>>::new(z.clone());
+        let (y, y_node) = operands.y.into_parts(&constant);
         let (gamma, gamma_node) = operands.gamma.into_parts();
         let (beta, beta_node) = operands.beta.into_parts();
-        let (sigma, _) = operands.sigma.into_parts(&z);
-        let (unfold, _) = operands.unfold.into_parts(&z);
-        let (scale, scale_node) = operands.scale.into_parts(&z);
-        let (zero, zero_node) = operands.zero.into_parts(&z);
-        let operands = NormOperands { z, y, gamma, beta, sigma, unfold, scale, zero };
+        let (sigma, _) = operands.sigma.into_parts(&constant);
+        let (unfold, _) = operands.unfold.into_parts(&constant);
+        let (grid, [first, second]) = operands.grid.into_parts(&constant);
+        let operands = NormOperands { z, y, gamma, beta, sigma, unfold, grid };
         let NormOutput { out, mean, variance } = B::training_norm(operands.clone(), epsilon, after);
-        let nodes = [z_node, y_node, gamma_node, beta_node, scale_node, zero_node];
+        let nodes = [z_node, y_node, gamma_node, beta_node, first, second];
         let out = match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 prep.finish(NormState { operands, mean: mean.clone(), variance: variance.clone(), epsilon, after }, out)
@@ -109,7 +106,7 @@ struct NormState<B: Backend> {
     after: After,
 }
 
-/// Gradients of `z`, `y`, γ, β, step and zero point.
+/// Gradients of `z`, `y`, γ, β, and of the numbers of the grid.
 #[derive(Debug)]
 struct NormBackward;
 
@@ -131,17 +128,18 @@ impl<B: Host> Backward<B, 6> for NormBackward {
             affine: &Affine::new(&statistics, &batch_sigma, &gammas, &B::numbers(&operands.beta), &sigma),
             batch_sigma: &batch_sigma,
             folded_sigma: &sigma,
-            finish: after.finish(&operands.scale, &operands.zero),
+            finish: operands.grid.finish(after),
         };
         let found = norm::normalize_gradients(&inputs, &B::numbers(&d_out), shape);
-        let [z, y, gamma, beta, scale, zero] = ops.parents;
+        let [z, y, gamma, beta, first, second] = ops.parents;
+        let [d_first, d_second] = operands.grid.gradients(after, found.d_scale, found.d_zero).map(|d| B::tensor(vec![d], [1]));
         let (all, channels) = (|numbers| B::tensor(numbers, operands.z.shape()), [shape.channels]);
         let gradients = [
             (z, all(found.dz)),
             (gamma, B::tensor(found.d_gamma, channels)),
             (beta, B::tensor(found.d_beta, channels)),
-            (scale, B::tensor(vec![found.d_scale], [1])),
-            (zero, B::tensor(vec![found.d_zero], [1])),
+            (first, d_first),
+            (second, d_second),
         ];
         for (node, gradient) in gradients {
             if let Some(node) = node {
