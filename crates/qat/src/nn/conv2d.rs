@@ -20,7 +20,7 @@ use burn::tensor::{Tensor, ops::ConvOptions};
 
 use super::batch_norm::{self, NormStatistics};
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
+use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias};
 use crate::format::Granularity;
 use crate::ops::conv2d;
 use crate::tensor::QuantTensor;
@@ -115,14 +115,14 @@ impl QuantConv2d {
     /// The same layer with the steps of its weight found anew, where it keeps steps of its own (Q73).
     pub fn with_steps_for_weight(mut self) -> Self {
         let weight = match self.quantizer.granularity() {
-            Granularity::PerChannel => self.weight.val(),
             Granularity::PerTensor => self.folded().0,
+            Granularity::PerChannel | Granularity::PerGroup { .. } => self.weight.val(),
         };
         self.quantizer = self.quantizer.with_steps_for(weight, 0);
         self
     }
 
-    /// Steps of the folded weight, `[c_out]`; `None` where they follow it (Q74).
+    /// Steps of the folded weight, `[c_out]` or `[c_out · groups]`; `None` where they follow it (Q74).
     pub fn folded_steps(&self) -> Option<Tensor<1>> {
         let weight = self.weight.val();
         self.quantizer.folded_steps(weight.shape().num_elements(), weight.dims()[0], self.fold_factor())
@@ -140,13 +140,11 @@ impl QuantConv2d {
         factor: Option<Tensor<1>>,
         mut bias: Option<Tensor<1>>,
     ) -> Tensor<4> {
-        if self.output.mode().quantizes_weights()
-            && let Some(scale) = self.quantizer.steps(weight.clone(), 0, factor)
-        {
-            weight = fake_quantize_weight(weight, scale.clone(), self.quantizer.format());
-            if let Some(input_scale) = input.scale.clone() {
-                let [c_out, ..] = scale.dims();
-                bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale.reshape([c_out])));
+        if self.output.mode().quantizes_weights() {
+            let (quantized, scale) = self.quantizer.apply(weight, 0, factor);
+            weight = quantized;
+            if let (Some(input_scale), Some(scale)) = (input.scale.clone(), scale) {
+                bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale));
             }
         }
         conv2d(input.tensor, input.scale, weight, bias, self.config.options.clone())

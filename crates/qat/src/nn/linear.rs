@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, module::linear};
 
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
+use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias};
 use crate::tensor::QuantTensor;
 
 /// What a [`QuantLinear`] is made with besides its parameters.
@@ -21,7 +21,7 @@ pub struct QuantLinearConfig {
 pub struct QuantizedWeight {
     /// `[d_input, d_output]`.
     weight: Tensor<2>,
-    /// Steps, `[d_output]`; `None` where it is not quantized.
+    /// Steps, `[d_output]`; `None` where it is not quantized, or has several for each output.
     scale: Option<Tensor<1>>,
 }
 
@@ -63,10 +63,8 @@ impl QuantLinear {
         if !self.output.mode().quantizes_weights() {
             return QuantizedWeight { weight, scale: None };
         }
-        let Some(scale) = self.quantizer.steps(weight.clone(), 1, None) else { return QuantizedWeight { weight, scale: None } };
-        let [_, d_output] = scale.dims();
-        let weight = fake_quantize_weight(weight, scale.clone(), self.quantizer.format());
-        QuantizedWeight { weight, scale: Some(scale.reshape([d_output])) }
+        let (weight, scale) = self.quantizer.apply(weight, 1, None);
+        QuantizedWeight { weight, scale }
     }
 
     /// Applies the layer with its [`QuantLinear::quantized_weight`].
@@ -85,7 +83,7 @@ impl QuantLinear {
         self
     }
 
-    /// Steps of the weight, `[d_output]`; `None` where they follow it.
+    /// Steps of the weight, `[d_output]` or `[d_output · groups]`; `None` where they follow it.
     pub fn folded_steps(&self) -> Option<Tensor<1>> {
         let weight = self.weight.val();
         self.quantizer.folded_steps(weight.shape().num_elements(), weight.dims()[1], None)
