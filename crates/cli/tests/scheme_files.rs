@@ -4,7 +4,7 @@ mod command;
 
 use std::fs;
 
-use command::{json, qat, refused, stderr};
+use command::{json, qat, refused, stderr, stdout};
 use tempfile::TempDir;
 
 #[test]
@@ -37,6 +37,37 @@ fn a_run_keeps_what_the_file_said() {
     assert!(output.status.success(), "{}", stderr(&output));
     let table = |text: &str| text.parse::<toml::Table>().unwrap()["scheme"].clone();
     assert_eq!(table(&fs::read_to_string(again.join("run.toml")).unwrap()), table(&manifest));
+}
+
+/// No target adds sums of several grids: that is said before anything is trained, and the model can be looked at all the same.
+#[test]
+fn groups_are_refused_before_training_and_shown() {
+    let folder = TempDir::new().unwrap();
+    let (file, out) = (folder.path().join("groups.toml"), folder.path().join("run"));
+    fs::write(&file, "base = \"w4a8\"\nweight-granularity = \"per-group:32\"\n").unwrap();
+    let train = |extra: &[&str]| {
+        let mut command = qat();
+        command.args(["train", "mnist", "--model", "mlp", "--limit", "64", "--epochs", "1", "-q", "--out"]).arg(&out);
+        command.arg("--scheme").arg(&file).args(extra).output().unwrap()
+    };
+    let obstacle = "fc1: expected one step for all weights of an output channel, which are added in one integer, found one for each \
+                    group of 32";
+    let error = refused(&train(&[]), 1);
+    assert!(error.contains(obstacle), "{error}");
+    assert!(!out.exists(), "nothing is begun");
+    let output = train(&["--float-only"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let run = out.to_str().unwrap();
+    for target in ["onnx", "tflite", "tflm", "rust"] {
+        let output = qat().args(["check", run, "--target", target]).output().unwrap();
+        assert!(!output.status.success(), "{target}");
+        let text = stdout(&output);
+        assert!(text.contains(obstacle) && text.contains("fc2: ") && text.contains("fc3: "), "{target}: {text}");
+    }
+    let report = json(["inspect", run]);
+    let steps: Vec<_> = report["layers"].as_array().unwrap().iter().filter_map(|layer| layer["weight_steps"].as_u64()).collect();
+    // 784, 256 and 128 inputs of 256, 128 and 10 outputs.
+    assert_eq!(steps, [25 * 256, 8 * 128, 4 * 10]);
 }
 
 #[test]

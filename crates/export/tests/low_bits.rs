@@ -5,7 +5,7 @@ mod low_bits_net;
 
 use burn::tensor::{Device, Tensor};
 use low_bits_net::{Net, SAMPLES, SHAPE, images, schemes, trained};
-use qat::{Mode, Override, QConfig, QatModel, WeightScale};
+use qat::{Granularity, Mode, Override, QConfig, QatModel, WeightScale};
 use qat_export::verify::{Parity, integer_codes};
 use qat_export::{ConvertError, Target, check, convert, read_safetensors, write_safetensors};
 use qat_runtime::{Clamp, CodeType, IntegerModel, Op, WeightBits};
@@ -117,6 +117,43 @@ fn the_checkpoint_keeps_ranges() {
         write_safetensors(&integers, &path).unwrap();
         assert_eq!(read_safetensors(&path).unwrap(), integers, "{name}");
     }
+}
+
+/// Sums of several grids are in no integer of any target; groups that hold a whole channel are channels.
+#[test]
+fn a_layer_with_groups_has_no_integer_form() {
+    let device = Device::flex();
+    let groups = |pattern: &str, size| Override {
+        pattern: pattern.into(),
+        weight_granularity: Granularity::per_group(size),
+        ..Override::default()
+    };
+    let prepared = |exceptions: &[Override]| {
+        let mut config = QConfig::w4a4();
+        config.overrides.extend_from_slice(exceptions);
+        QatModel::prepare(&Net::new(SEED, &device), SHAPE, &config, Net::forward).unwrap()
+    };
+    // The third convolution reads 8 channels through 3 by 3, the head 12 numbers.
+    let model = prepared(&[groups("third", 32), groups("head", 11)]);
+    for (name, target) in Target::NAMES {
+        let obstacles: Vec<String> = check(&model, target).iter().map(ToString::to_string).collect();
+        let expected = "expected one step for all weights of an output channel, which are added in one integer";
+        assert_eq!(
+            obstacles,
+            [
+                format!("conversion, third: {expected}, found one for each group of 32"),
+                format!("conversion, head: {expected}, found one for each group of 11")
+            ],
+            "{name}"
+        );
+    }
+    // It can be trained and evaluated all the same.
+    let model = model.with_mode(Mode::Observe);
+    let _: Tensor<2> = model.forward(images(SEED, &device));
+    let model = model.calibrated().unwrap();
+    assert!(model.forward::<4, 2>(images(SEED, &device)).into_data().iter::<f32>().all(|score| score.is_finite()));
+    assert!(matches!(convert(&model, Target::Onnx), Err(ConvertError::Unsupported { layer, .. }) if layer == "third"));
+    assert_eq!(check(&prepared(&[groups("third", 72), groups("head", 12)]), Target::Onnx).len(), 0);
 }
 
 #[test]

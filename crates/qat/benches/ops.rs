@@ -88,11 +88,12 @@ fn memory(count: usize) -> Vec<Operation> {
     let (x, dy) = (signal(0.618), signal(0.3));
     let mut operations = vec![copy(&x, 1), copy(&x, 2)];
     // Steps that put some of the numbers, between −1.3 and 1.3, beyond the grid.
-    let grids: [(&str, usize, usize, bool, [f32; 2]); 4] = [
+    let grids: [(&str, usize, usize, bool, [f32; 2]); 5] = [
         ("per tensor, zero point", 1, count, true, [-128.0, 127.0]),
         ("per tensor, learned step", 1, count, false, [0.0, 15.0]),
         ("per channel of a convolution", count / 512, 512, false, [-127.0, 127.0]),
         ("per channel of a linear layer", 128, 1, false, [-127.0, 127.0]),
+        ("per group of 32", count / 32, 32, false, [-7.0, 7.0]),
     ];
     for (name, channels, inner, has_zero, codes) in grids {
         let scale: Rc<Vec<f32>> = Rc::new((0..channels).map(|c| 1.2 / codes[1] * (1.0 + c as f32 / channels as f32)).collect());
@@ -218,7 +219,9 @@ fn convolution(shape: &Shape, device: &Device) -> (QuantConv2d, Tensor<4>) {
     let Shape { c_in, c_out, size, kernel, padding, stride, groups, .. } = *shape;
     let weight = Param::from_tensor(random([c_out, c_in / groups, kernel, kernel]));
     let format = IntegerFormat::INT8_NARROW;
-    let quantizer = qat::fake_quantize::WeightQuantizer::new(format, Granularity::PerChannel, WeightScale::Max, c_out, device);
+    let inputs = c_in / groups * kernel * kernel;
+    let quantizer =
+        qat::fake_quantize::WeightQuantizer::new(format, Granularity::PerChannel, WeightScale::Max, [c_out, inputs], device);
     let output = FakeQuantize::new(format, RangeSign::Any, ObserverKind::MinMax, device);
     let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], groups);
     let config = QuantConv2dConfig { options, clamp: Clamp::NONE };

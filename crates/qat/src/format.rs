@@ -5,7 +5,11 @@
 //! negative has its zero point at the lowest code, which makes all codes unsigned ones with an offset.
 //! Not here: how a scale is chosen (see `qparams`), who gets which format (see `config`).
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::qparams::MIN_SCALE;
 
@@ -91,14 +95,81 @@ impl IntegerFormat {
     }
 }
 
-/// How many elements of a tensor share one scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// How many weights share one scale. Its text form is `per-tensor`, `per-channel` or `per-group:SIZE`, as in `per-group:32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Granularity {
     /// One scale; its shape is `[1]`.
     PerTensor,
     /// One scale for each output channel of a weight; its shape is `[c_out]`.
     PerChannel,
+    /// One scale for each run of `size` weights along the inputs of an output channel (Q98); its shape is
+    /// `[c_out · ⌈inputs / size⌉]`, the groups of a channel side by side. The inputs of a convolution are in the order `c_in / groups`,
+    /// `k_h`, `k_w`; the last group of a channel is shorter where `size` does not divide them.
+    PerGroup {
+        /// Weights of a group.
+        size: NonZeroUsize,
+    },
+}
+
+impl Granularity {
+    /// Groups of `size` weights; `None` of 0.
+    pub const fn per_group(size: usize) -> Option<Self> {
+        match NonZeroUsize::new(size) {
+            Some(size) => Some(Self::PerGroup { size }),
+            None => None,
+        }
+    }
+
+    /// The same for channels of so many inputs: a group that holds a whole channel is the channel.
+    pub fn of_channels(self, inputs: usize) -> Self {
+        match self {
+            Self::PerGroup { size } if size.get() >= inputs => Self::PerChannel,
+            granularity => granularity,
+        }
+    }
+}
+
+impl fmt::Display for Granularity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PerTensor => f.write_str("per-tensor"),
+            Self::PerChannel => f.write_str("per-channel"),
+            Self::PerGroup { size } => write!(f, "per-group:{size}"),
+        }
+    }
+}
+
+/// A text that names no granularity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("granularity: expected per-tensor, per-channel or per-group:SIZE with a size from 1, found {found:?}")]
+pub struct GranularityError {
+    /// The text.
+    pub found: String,
+}
+
+impl FromStr for Granularity {
+    type Err = GranularityError;
+
+    fn from_str(text: &str) -> Result<Self, GranularityError> {
+        let size = |text: &str| text.strip_prefix("per-group:")?.parse().ok();
+        match text {
+            "per-tensor" => Ok(Self::PerTensor),
+            "per-channel" => Ok(Self::PerChannel),
+            text => size(text).map(|size| Self::PerGroup { size }).ok_or_else(|| GranularityError { found: text.into() }),
+        }
+    }
+}
+
+impl Serialize for Granularity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Granularity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +189,31 @@ mod tests {
         assert_eq!((IntegerFormat::INT2_NARROW.quant_min(), IntegerFormat::INT2_NARROW.quant_max()), (-1, 1));
         assert_eq!((IntegerFormat::INT16.quant_min(), IntegerFormat::INT16.quant_max()), (-32768, 32767));
         assert!(IntegerFormat::INT16.is_symmetric() && !IntegerFormat::INT8.is_symmetric());
+    }
+
+    #[test]
+    fn granularities_have_texts() {
+        let groups = |size| Granularity::per_group(size).unwrap();
+        let all =
+            [("per-tensor", Granularity::PerTensor), ("per-channel", Granularity::PerChannel), ("per-group:32", groups(32))];
+        for (text, granularity) in all {
+            assert_eq!((text.parse(), granularity.to_string().as_str()), (Ok(granularity), text));
+        }
+        for text in ["", "group", "per-group", "per-group:", "per-group:0", "per-group:-1", "per-group:1.5", "per-channel:2"] {
+            let error = text.parse::<Granularity>().unwrap_err().to_string();
+            assert!(error.ends_with(&format!("found {text:?}")), "{error}");
+        }
+        assert_eq!(Granularity::per_group(0), None);
+    }
+
+    #[test]
+    fn a_group_of_a_whole_channel_is_the_channel() {
+        let groups = |size| Granularity::per_group(size).unwrap();
+        assert_eq!(groups(31).of_channels(32), groups(31));
+        for size in [32, 33, usize::MAX] {
+            assert_eq!(groups(size).of_channels(32), Granularity::PerChannel);
+        }
+        assert_eq!(Granularity::PerTensor.of_channels(1), Granularity::PerTensor);
     }
 
     #[test]

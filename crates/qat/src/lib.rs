@@ -56,7 +56,7 @@ pub use clamp::Clamp;
 pub use config::{ActivationConfig, ConfigError, LayerConfig, Override, QConfig};
 pub use device::{DeviceError, DeviceName, RemoteName};
 pub use fake_quantize::{FakeQuantize, Mode, RangeLearner, RangeSign, RangeSource, WeightScale};
-pub use format::{CodeRange, Granularity, IntegerFormat};
+pub use format::{CodeRange, Granularity, GranularityError, IntegerFormat};
 pub use graph::GraphError;
 pub use memory::keep_freed_memory;
 pub use model::{Activation, QatLayer, QatModel, Step, Topology};

@@ -6,7 +6,7 @@
 //! base = "w4a4"                     # default: int8
 //! weight-bits = 4                   # 2 to 8
 //! weight-range = "narrow"           # or full, which has the lowest code; 8 bits are narrow
-//! weight-granularity = "per-channel"   # or per-tensor
+//! weight-granularity = "per-channel"   # or per-tensor, per-group:SIZE
 //! weight-scale = "learned"          # or max, mse
 //! activation-bits = 4               # 2 to 8, or 16
 //! observer = "mse"                  # or min-max, moving-average[:MOMENTUM], percentile[:PERCENT]

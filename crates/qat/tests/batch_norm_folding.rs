@@ -254,10 +254,8 @@ fn quantized_inference_equals_the_host_quantization_of_the_folded_weights() {
         let folded: Vec<f32> = weight.iter().enumerate().map(|(i, w)| w * factor[i / 27]).collect();
         let largest = |values: &[f32]| values.iter().fold(0.0f32, |max, w| max.max(w.abs()));
         let scales: Vec<f32> = match config.weight_granularity {
-            qat::Granularity::PerChannel => {
-                folded.chunks(27).map(|w| QParams::symmetric_scale(largest(w), config.weight)).collect()
-            }
             qat::Granularity::PerTensor => vec![QParams::symmetric_scale(largest(&folded), config.weight); 8],
+            _ => folded.chunks(27).map(|w| QParams::symmetric_scale(largest(w), config.weight)).collect(),
         };
         let on_grid: Vec<f32> = folded
             .iter()

@@ -122,8 +122,10 @@ fn weights_equal_the_host_at_both_granularities() {
             let by_row = Tensor::<1>::from_floats(&flat[..], &device).reshape([rows.len(), 7, 3, 3]);
             let abs_max = |values: &[f32]| values.iter().fold(0.0f32, |max, w| max.max(w.abs()));
 
-            let scale = weight_scale(by_row.clone(), 0, format, granularity);
-            assert_eq!(scale.dims(), [rows.len(), 1, 1, 1]);
+            let axis = |channels: usize| (granularity == Granularity::PerChannel).then_some(channels);
+            let count = if granularity == Granularity::PerChannel { rows.len() } else { 1 };
+            let scale = weight_scale(by_row.clone(), axis(0), format);
+            assert_eq!(scale.dims(), [count, 1, 1, 1]);
             let found = to_vec(fake_quantize_weight(by_row.clone(), scale, format));
             for (row, found) in rows.iter().zip(found.chunks(63)) {
                 let of = if granularity == Granularity::PerTensor { &flat } else { row };
@@ -134,8 +136,8 @@ fn weights_equal_the_host_at_both_granularities() {
 
             // Channels on the last axis, as a linear layer has them.
             let by_column = by_row.reshape([rows.len(), 63]).transpose();
-            let scale = weight_scale(by_column.clone(), 1, format, granularity);
-            assert_eq!(scale.dims(), [1, rows.len()]);
+            let scale = weight_scale(by_column.clone(), axis(1), format);
+            assert_eq!(scale.dims(), [1, count]);
             assert_eq!(to_vec(fake_quantize_weight(by_column, scale, format).transpose()), found);
         }
     }

@@ -10,7 +10,7 @@ use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use draws::Draws;
-use qat::fake_quantize::{WeightQuantizer, fake_quantize_weight};
+use qat::fake_quantize::WeightQuantizer;
 use qat::{
     CodeRange, FakeQuantize, Granularity, IntegerFormat, Mode, ObserverKind, QConfig, QParams, QatLayer, QatModel, RangeLearner,
     RangeSign, WeightScale, quantize,
@@ -208,7 +208,7 @@ fn gradients_of_weight_steps_are_the_closed_form() {
             let format = IntegerFormat::new(bits, range).unwrap();
             let (low, high) = (f64::from(format.quant_min()), f64::from(format.quant_max()));
             let channels = if granularity == Granularity::PerChannel { 2 } else { 1 };
-            let mut grid = WeightQuantizer::new(format, granularity, WeightScale::Learned, 2, &device);
+            let mut grid = WeightQuantizer::new(format, granularity, WeightScale::Learned, [2, 3], &device);
             let steps: Vec<f32> = (0..channels).map(|_| draws.uniform(0.5, 1.2) / format.quant_max() as f32).collect();
             let reach: Vec<f32> = steps.iter().map(|step| step * format.quant_max() as f32).collect();
             grid.reach = Some(Param::from_tensor(Tensor::from_floats(reach.as_slice(), &device)));
@@ -219,8 +219,7 @@ fn gradients_of_weight_steps_are_the_closed_form() {
             let w = Tensor::<1>::from_floats(weight.as_slice(), &device).reshape([2, 3]).require_grad();
             let factor = Tensor::<1>::from_floats(factors, &device).require_grad();
             let folded = w.clone() * factor.clone().reshape([2, 1]);
-            let scale = grid.steps(folded.clone(), 0, Some(factor.clone())).unwrap();
-            let y = fake_quantize_weight(folded, scale, format);
+            let (y, _) = grid.apply(folded, 0, Some(factor.clone()));
             let values: Vec<f32> = y.clone().into_data().try_to_vec().unwrap();
             let gradients = (y * Tensor::<1>::from_floats(upstream.as_slice(), &device).reshape([2, 3])).sum().backward();
 

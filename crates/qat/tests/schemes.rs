@@ -51,6 +51,10 @@ fn a_table_names_what_differs_from_its_base() {
         [[overrides]]
         pattern = "head"
         float = true
+
+        [[overrides]]
+        pattern = "fc*"
+        weight-granularity = "per-group:32"
         "#,
     )
     .unwrap();
@@ -59,7 +63,7 @@ fn a_table_names_what_differs_from_its_base() {
     assert_eq!((config.activation.bits(), config.learner), (4, RangeLearner::Lsq));
     assert_eq!(config.observer, ObserverKind::Percentile { percentile: 99.9 });
     let patterns: Vec<&str> = config.overrides.iter().map(|exception| exception.pattern.as_str()).collect();
-    assert_eq!(patterns, ["first", "last", "blocks.*.conv2", "head"]);
+    assert_eq!(patterns, ["first", "last", "blocks.*.conv2", "head", "fc*"]);
     let second = &config.overrides[2];
     assert_eq!((second.weight, second.activation.map(IntegerFormat::bits)), (Some(IntegerFormat::INT8_NARROW), Some(6)));
     assert_eq!((second.weight_granularity, second.weight_scale), (Some(Granularity::PerTensor), Some(WeightScale::Mse)));
@@ -68,6 +72,7 @@ fn a_table_names_what_differs_from_its_base() {
         (Some(RangeLearner::Fixed), Some(ObserverKind::MovingAverage { momentum: 0.1 }))
     );
     assert_eq!(config.overrides[3].weight_scale, Some(WeightScale::Real));
+    assert_eq!(config.overrides[4].weight_granularity, Granularity::per_group(32));
     assert_eq!(found.to_string(), "custom w3a4");
     let text = toml::to_string(&Manifest { model: "cnv".into(), scheme: found.clone(), seed: 1 }).unwrap();
     assert_eq!(toml::from_str::<Manifest>(&text).unwrap().scheme, found, "{text}");
@@ -90,6 +95,11 @@ fn what_is_wrong_is_named() {
             "observer: expected min-max, moving-average[:MOMENTUM], percentile[:PERCENT] or mse, found \"median\"",
         ),
         ("observer = \"percentile:20\"", "found \"percentile:20\""),
+        (
+            "weight-granularity = \"per-group:0\"",
+            "granularity: expected per-tensor, per-channel or per-group:SIZE with a size from 1, found \"per-group:0\"",
+        ),
+        ("weight-granularity = \"per-block\"", "found \"per-block\""),
         ("learner = \"pact\"", "unknown variant `pact`"),
         ("weight-scale = \"real\"", "unknown variant `real`"),
         ("weights = 4", "unknown field `weights`"),

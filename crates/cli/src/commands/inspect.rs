@@ -229,6 +229,7 @@ fn to_json(Row { layer, noise }: &Row) -> Value {
     if let Some(cost) = &layer.cost {
         object.insert("parameters".into(), cost.parameters.into());
         object.insert("weight_bits".into(), cost.weight_bits.into());
+        object.insert("weight_steps".into(), cost.weight_steps.into());
         object.insert("macs".into(), cost.macs.into());
         object.insert("bops".into(), cost.bops.into());
         object.insert("float_bytes".into(), cost.float_bytes.into());

@@ -31,16 +31,23 @@ impl Rows {
                 found: "a layer that its scheme leaves in float".into(),
             });
         }
+        if let Granularity::PerGroup { size } = granularity {
+            return Err(ConvertError::Unsupported {
+                layer: layer.into(),
+                expected: "one step for all weights of an output channel, which are added in one integer",
+                found: format!("one for each group of {size}"),
+            });
+        }
         let weight = finite(&format!("weight of {layer}"), weight.into_data())?;
         let steps = steps.map(|steps| finite(&format!("weight steps of {layer}"), steps.into_data())).transpose()?;
         let whole = QParams::symmetric_scale(abs_max(&weight), format);
         let mut codes = Vec::with_capacity(weight.len());
         let mut scales = Vec::new();
         for (channel, row) in weight.chunks(row).enumerate() {
-            let scale = match (&steps, granularity) {
-                (Some(steps), _) => steps[channel],
-                (None, Granularity::PerTensor) => whole,
-                (None, Granularity::PerChannel) => QParams::symmetric_scale(abs_max(row), format),
+            let scale = match &steps {
+                Some(steps) => steps[channel],
+                None if granularity == Granularity::PerTensor => whole,
+                None => QParams::symmetric_scale(abs_max(row), format),
             };
             codes.extend(row.iter().map(|w| quantize(*w, scale, 0, format) as i8));
             scales.push(scale);

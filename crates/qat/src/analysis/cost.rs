@@ -3,7 +3,7 @@
 //! A convolution multiplies each weight once for each position of its output, a linear layer once for each row; one bit operation
 //! count (BOPs) is that number times the bits of weight and input. Additions, pools and relus count as none. Bytes are those of
 //! constants: of a float model 4 for each number, batch norm's four a channel included; of the integer model those of the
-//! packed weight and, for each output channel, 4 for the bias and 4 for the multiplier. Not here: time, and memory for activations.
+//! packed weight and, for each output channel, 4 for the bias and 4 for the multiplier, or for the step of each of its groups. Not here: time, and memory for activations.
 
 use crate::fake_quantize::WeightScale;
 use crate::format::IntegerFormat;
@@ -23,6 +23,8 @@ pub struct LayerCost {
     pub parameters: u64,
     /// Bits of a weight, 32 where it stays in float; `None` where there is none.
     pub weight_bits: Option<u8>,
+    /// Steps of the weight's or table's grid; `None` where it has none.
+    pub weight_steps: Option<u64>,
     /// Multiply-accumulate operations for one sample.
     pub macs: u64,
     /// `macs` times the bits of a weight times the bits of an input.
@@ -64,10 +66,11 @@ pub fn layer_costs(model: &QatModel) -> Vec<LayerCost> {
                 output_shape,
                 parameters: weights.elements + weights.channels * (weights.biases + 2 * weights.norms),
                 weight_bits: weights.bits,
+                weight_steps: (weights.steps > 0).then_some(weights.steps),
                 macs,
                 bops: macs * u64::from(other_bits) * u64::from(input_bits(0)),
                 float_bytes: 4 * (weights.elements + weights.channels * (weights.biases + 4 * weights.norms)),
-                integer_bytes: weights.packed() + 8 * weights.channels,
+                integer_bytes: weights.packed() + weights.step_bytes(),
             }
         })
         .collect()
@@ -84,6 +87,8 @@ struct Weights {
     /// Batch norms, 0 or 1.
     norms: u64,
     bits: Option<u8>,
+    /// Of its grid.
+    steps: u64,
 }
 
 impl Weights {
@@ -91,6 +96,11 @@ impl Weights {
     fn packed(&self) -> u64 {
         let stored = u64::from(self.bits.unwrap_or(8)).next_power_of_two();
         (self.elements * stored).div_ceil(8)
+    }
+
+    /// Bytes of biases, and of the multiplier of each channel or the steps of its groups; a table has neither.
+    fn step_bytes(&self) -> u64 {
+        if self.channels == 0 { 0 } else { 4 * self.channels + 4 * self.channels.max(self.steps) }
     }
 
     fn of(layer: &QatLayer) -> Option<Self> {
@@ -103,6 +113,7 @@ impl Weights {
                     biases: conv.bias.is_some().into(),
                     norms: conv.norm.is_some().into(),
                     bits: Some(bits_of_weight(layer)),
+                    steps: conv.quantizer.count([c_out, c_in_per_group * k_h * k_w]) as u64,
                 })
             }
             QatLayer::Linear(linear) => {
@@ -113,22 +124,25 @@ impl Weights {
                     biases: linear.bias.is_some().into(),
                     norms: 0,
                     bits: Some(bits_of_weight(layer)),
+                    steps: linear.quantizer.count([d_output, d_input]) as u64,
                 })
             }
             QatLayer::ConvTranspose2d(conv) => {
                 let [c_in, c_out_per_group, k_h, k_w] = conv.weight.val().dims();
+                let groups = conv.config().options.groups;
                 Some(Self {
                     elements: (c_in * c_out_per_group * k_h * k_w) as u64,
-                    channels: (c_out_per_group * conv.config().options.groups) as u64,
+                    channels: (c_out_per_group * groups) as u64,
                     biases: conv.bias.is_some().into(),
                     norms: conv.norm.is_some().into(),
                     bits: Some(bits_of_weight(layer)),
+                    steps: conv.quantizer.count([c_out_per_group * groups, c_in / groups * k_h * k_w]) as u64,
                 })
             }
             QatLayer::Embedding(embedding) => {
                 let [rows, width] = embedding.weight.val().dims();
                 let bits = Some(embedding.format().bits());
-                Some(Self { elements: (rows * width) as u64, bits, ..Self::default() })
+                Some(Self { elements: (rows * width) as u64, bits, steps: 1, ..Self::default() })
             }
             _ => None,
         }
@@ -194,7 +208,15 @@ mod tests {
         assert_eq!((conv.float_bytes, conv.integer_bytes), (4 * (36 + 16), 36 + 32));
         let linear = &costs[2];
         assert_eq!((linear.parameters, linear.macs, linear.weight_bits), (125, 120, Some(8)));
+        assert_eq!((conv.weight_steps, linear.weight_steps, costs[1].weight_steps), (Some(4), Some(5), None));
         assert_eq!((linear.float_bytes, linear.integer_bytes), (500, 120 + 40));
         assert_eq!((costs[1].parameters, costs[1].macs, costs[1].weight_bits), (0, 0, None));
+
+        let granularity = crate::Granularity::per_group(10).unwrap();
+        let config = QConfig { weight_granularity: granularity, ..QConfig::w4a8() };
+        let costs = layer_costs(&QatModel::prepare(&net, [1, 2, 5, 7], &config, Net::forward).unwrap());
+        // A channel of 9 weights is one group, one of 24 is three.
+        assert_eq!((costs[0].weight_steps, costs[2].weight_steps), (Some(4), Some(15)));
+        assert_eq!((costs[0].integer_bytes, costs[2].integer_bytes), (18 + 32, 60 + 4 * 5 + 4 * 15));
     }
 }

@@ -5,6 +5,7 @@
 //! on every device. Not here: integers (see the `export` crate).
 
 mod activation;
+mod group;
 mod learner;
 mod lsq;
 mod round;

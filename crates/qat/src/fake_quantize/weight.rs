@@ -1,17 +1,21 @@
 //! Symmetric fake quantization of weights and biases.
 //!
-//! `ŵ = s · clamp(round_half_even(w / s), quant_min, quant_max)` with a step `s` for each output channel or for the whole tensor (Q5).
+//! `ŵ = s · clamp(round_half_even(w / s), quant_min, quant_max)` with a step `s` for each output channel, for each group of its
+//! inputs (Q98) or for the whole tensor (Q5).
 //! By default `s = max|w| / quant_max` follows the weight (Q4): the gradient is straight-through inside the range, which is
 //! everywhere since the range is that of the weight, and `s` gets none (Q7). A [`WeightQuantizer`] can have steps of its own instead,
 //! which are found by their squared error (Q73) and may learn (Q71).
 //!
-//! Where a batch norm is folded into the weight by a factor for each channel, steps per channel are those of the weight before
-//! that, and are folded by the factor's magnitude: `s_fold = s · |γ / σ|` (Q74). The codes do not change with the batch norm then,
+//! Where a batch norm is folded into the weight by a factor for each channel, steps per channel and per group are those of the weight
+//! before that, and are folded by the factor's magnitude: `s_fold = s · |γ / σ|` (Q74). The codes do not change with the batch norm then,
 //! so that its statistics may move while steps learn. A step of the whole tensor is that of the folded weight.
+
+use std::num::NonZeroUsize;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::group::Groups;
 use super::learner::WeightScale;
 use super::lsq::{gradient_factor, scale_gradient};
 use crate::format::{Granularity, IntegerFormat};
@@ -24,8 +28,8 @@ const CANDIDATES: u32 = 100;
 /// The grid of a layer's weight.
 #[derive(Module, Debug)]
 pub struct WeightQuantizer {
-    /// Steps times the highest code, `[c_out]` or `[1]`, before a batch norm's factor where there is one for each channel; `None` where
-    /// they follow the largest weight.
+    /// Steps times the highest code, `[c_out]`, `[c_out · groups]` or `[1]`, before a batch norm's factor but for a step of the whole
+    /// tensor; `None` where they follow the largest weight.
     pub reach: Option<Param<Tensor<1>>>,
     #[module(skip)]
     format: IntegerFormat,
@@ -36,15 +40,36 @@ pub struct WeightQuantizer {
 }
 
 impl WeightQuantizer {
-    /// A grid for weights of `channels` output channels; steps of its own mean nothing until [`WeightQuantizer::with_steps_for`].
-    pub fn new(format: IntegerFormat, granularity: Granularity, scale: WeightScale, channels: usize, device: &Device) -> Self {
-        let count = if granularity == Granularity::PerChannel { channels } else { 1 };
-        let reach = || Param::from_tensor(Tensor::ones([count], device)).set_require_grad(scale == WeightScale::Learned);
-        Self { reach: scale.has_steps().then(reach), format, granularity, scale }
+    /// A grid for weights of `channels` output channels of `inputs` weights each; steps of its own mean nothing until
+    /// [`WeightQuantizer::with_steps_for`]. Groups that hold a whole channel are channels.
+    pub fn new(
+        format: IntegerFormat,
+        granularity: Granularity,
+        scale: WeightScale,
+        [channels, inputs]: [usize; 2],
+        device: &Device,
+    ) -> Self {
+        let granularity = granularity.of_channels(inputs);
+        let mut quantizer = Self { reach: None, format, granularity, scale };
+        if scale.has_steps() {
+            let reach = Tensor::ones([quantizer.count([channels, inputs])], device);
+            quantizer.reach = Some(Param::from_tensor(reach).set_require_grad(scale == WeightScale::Learned));
+        }
+        quantizer
+    }
+
+    /// Steps of a weight of `channels` output channels of `inputs` weights each; 0 where it is on no grid.
+    pub fn count(&self, [channels, inputs]: [usize; 2]) -> usize {
+        match self.granularity {
+            _ if self.scale == WeightScale::Real => 0,
+            Granularity::PerTensor => 1,
+            Granularity::PerChannel => channels,
+            Granularity::PerGroup { size } => Groups::new(channels, inputs, size).count(),
+        }
     }
 
     /// The same grid with the steps that have the least squared error on `weight`, whose channels are on `channel_axis`, where it has
-    /// steps of its own (Q73). Per channel that is the weight before a batch norm is folded in, per tensor the folded one.
+    /// steps of its own (Q73). Per tensor that is the weight with a batch norm folded in, else the one before.
     pub fn with_steps_for<const D: usize>(mut self, weight: Tensor<D>, channel_axis: usize) -> Self {
         let (format, granularity) = (self.format, self.granularity);
         self.reach = self.reach.map(|reach| {
@@ -63,44 +88,99 @@ impl WeightQuantizer {
         self
     }
 
-    /// The steps of `weight` as it is quantized, of shape `[1, …, c_out, …, 1]`; `None` where it is not. `factor`, `[c_out]`, is what
-    /// a batch norm has multiplied the channels by.
-    pub fn steps<const D: usize>(&self, weight: Tensor<D>, channel_axis: usize, factor: Option<Tensor<1>>) -> Option<Tensor<D>> {
-        let shape = weight.dims();
-        let channels = shape[channel_axis];
+    /// `weight` on its grid, and the step of each channel, `[c_out]`; `None` for the latter where the weight stays as it is, and where a
+    /// channel has several. `factor`, `[c_out]`, is what a batch norm has multiplied the channels by.
+    pub fn apply<const D: usize>(
+        &self,
+        weight: Tensor<D>,
+        channel_axis: usize,
+        factor: Option<Tensor<1>>,
+    ) -> (Tensor<D>, Option<Tensor<1>>) {
+        if let Granularity::PerGroup { size } = self.granularity {
+            return (self.apply_by_groups(weight, channel_axis, size, factor), None);
+        }
+        let Some(steps) = self.steps(weight.clone(), channel_axis, factor) else { return (weight, None) };
+        let channels = weight.dims()[channel_axis];
+        (fake_quantize_weight(weight, steps.clone(), self.format), Some(steps.reshape([channels])))
+    }
+
+    /// The weight with each group on its grid (Q98).
+    fn apply_by_groups<const D: usize>(
+        &self,
+        weight: Tensor<D>,
+        channel_axis: usize,
+        size: NonZeroUsize,
+        factor: Option<Tensor<1>>,
+    ) -> Tensor<D> {
+        if self.scale == WeightScale::Real {
+            return weight;
+        }
+        let dims = weight.dims();
+        let groups = Groups::of(&weight, channel_axis, size);
+        let own = self.folded_steps(weight.shape().num_elements(), dims[channel_axis], factor);
+        let rows = groups.split(weight, channel_axis);
+        let steps = own.map_or_else(|| weight_scale(rows.clone(), Some(0), self.format), |own| own.reshape([groups.count(), 1]));
+        groups.join(fake_quantize_weight(rows, steps, self.format), dims, channel_axis)
+    }
+
+    /// The steps of `weight` as it is quantized, per channel or per tensor, of shape `[1, …, c_out, …, 1]`; `None` where it is not.
+    fn steps<const D: usize>(&self, weight: Tensor<D>, channel_axis: usize, factor: Option<Tensor<1>>) -> Option<Tensor<D>> {
+        let channels = weight.dims()[channel_axis];
+        let by_channel: [usize; D] = std::array::from_fn(|axis| if axis == channel_axis { channels } else { 1 });
         match &self.reach {
             None if self.scale == WeightScale::Real => None,
-            None => Some(weight_scale(weight, channel_axis, self.format, self.granularity)),
+            None => {
+                let axis = (self.granularity == Granularity::PerChannel).then_some(channel_axis);
+                Some(weight_scale(weight, axis, self.format).expand(by_channel))
+            }
             Some(_) => {
-                let by_channel: [usize; D] = std::array::from_fn(|axis| if axis == channel_axis { channels } else { 1 });
                 let elements = weight.shape().num_elements();
                 self.folded_steps(elements, channels, factor).map(|steps| steps.reshape(by_channel))
             }
         }
     }
 
-    /// Its own steps as they are deployed, `[c_out]`, for a weight of so many elements (Q74); `None` where they follow the weight.
+    /// Its own steps as they are deployed, `[c_out]`, or `[c_out · groups]` with those of a channel side by side, for a weight of so many
+    /// elements (Q74); `None` where they follow the weight.
     pub fn folded_steps(&self, elements: usize, channels: usize, factor: Option<Tensor<1>>) -> Option<Tensor<1>> {
         let reach = self.reach.as_ref()?.val();
-        let per_step = elements / reach.dims()[0].max(1);
+        let device = reach.device();
         let highest = self.format.quant_max() as f32;
-        let gradient = Tensor::full(reach.dims(), gradient_factor(per_step, highest), &reach.device());
-        let step = scale_gradient(reach, gradient) / highest;
-        let step = match (self.granularity, factor) {
-            (Granularity::PerTensor, _) => step.expand([channels]),
-            (Granularity::PerChannel, Some(factor)) => step * factor.abs(),
-            (Granularity::PerChannel, None) => step,
+        let gradient = |weights: usize| gradient_factor(weights, highest);
+        let step = |gradient: Tensor<1>| scale_gradient(reach.clone(), gradient) / highest;
+        let step = match self.granularity {
+            Granularity::PerTensor => step(Tensor::full([1], gradient(elements), &device)).expand([channels]),
+            Granularity::PerChannel => {
+                let step = step(Tensor::full([channels], gradient(elements / channels.max(1)), &device));
+                match factor {
+                    Some(factor) => step * factor.abs(),
+                    None => step,
+                }
+            }
+            Granularity::PerGroup { size } => {
+                let groups = Groups::new(channels, elements / channels.max(1), size);
+                let of_channel: Vec<f32> = groups.sizes().map(gradient).collect();
+                let step = step(Tensor::from_floats(&of_channel.repeat(channels)[..], &device));
+                match factor {
+                    Some(factor) => step * groups.repeat(factor.abs()),
+                    None => step,
+                }
+            }
         };
         Some(step.clamp_min(self.format.min_scale()))
     }
 
     /// How a layer puts a weight of so many elements on this grid, and what its steps follow from where they are its own; a batch norm's
-    /// factor is for the layer to apply.
-    pub(crate) fn codes(&self, elements: usize) -> (WeightCodes, Option<Tensor<1>>) {
+    /// factor is for the layer to apply. `None` for groups: their weight is on its grid before a layer takes it.
+    pub(crate) fn codes(&self, elements: usize) -> Option<(WeightCodes, Option<Tensor<1>>)> {
         let (highest, min_scale) = (self.format.quant_max() as f32, self.format.min_scale());
         let grid = Grid::new(self.format.quant_min() as f32, highest);
-        let per_channel = self.granularity == Granularity::PerChannel;
-        match &self.reach {
+        let per_channel = match self.granularity {
+            Granularity::PerTensor => false,
+            Granularity::PerChannel => true,
+            Granularity::PerGroup { .. } => return None,
+        };
+        Some(match &self.reach {
             None if self.scale == WeightScale::Real => (WeightCodes::AsItIs, None),
             None => (WeightCodes::Largest { grid, min_scale, per_channel }, None),
             Some(reach) => {
@@ -108,7 +188,7 @@ impl WeightQuantizer {
                 let gradient = gradient_factor(elements / reach.dims()[0].max(1), highest);
                 (WeightCodes::Learned { grid, min_scale, per_channel, gradient }, Some(reach))
             }
-        }
+        })
     }
 
     /// Codes of the weight.
@@ -136,11 +216,15 @@ fn with_values(param: Param<Tensor<1>>, values: Vec<f32>) -> Param<Tensor<1>> {
     })
 }
 
-/// Steps with the least squared error, of rows of `row` weights each: one for each row, or one for all (Q73).
+/// Steps with the least squared error, of rows of `row` weights each: one for each row, for each group of it, or for all (Q73).
 pub fn initial_steps(values: &[f32], row: usize, format: IntegerFormat, granularity: Granularity) -> Vec<f32> {
     match granularity {
         Granularity::PerTensor => vec![least_squares(values, format)],
         Granularity::PerChannel => values.chunks(row.max(1)).map(|row| least_squares(row, format)).collect(),
+        Granularity::PerGroup { size } => {
+            let groups = values.chunks(row.max(1)).flat_map(|row| row.chunks(size.get()));
+            groups.map(|group| least_squares(group, format)).collect()
+        }
     }
 }
 
@@ -170,23 +254,12 @@ fn least_squares(values: &[f32], format: IntegerFormat) -> f32 {
     best.1
 }
 
-/// The steps of a weight, detached, of shape `[1, …, c_out, …, 1]` with the channels on `channel_axis` (Q4).
-///
-/// With [`Granularity::PerTensor`], all channels have the same step, and the shape is still per channel.
-pub fn weight_scale<const D: usize>(
-    weight: Tensor<D>,
-    channel_axis: usize,
-    format: IntegerFormat,
-    granularity: Granularity,
-) -> Tensor<D> {
-    let channels = weight.dims()[channel_axis];
-    let by_channel: [usize; D] = std::array::from_fn(|axis| if axis == channel_axis { channels } else { 1 });
-    let axis = (granularity == Granularity::PerChannel).then_some(channel_axis);
-    let steps = weight_step(weight, axis, format.quant_max() as f32, format.min_scale());
-    match granularity {
-        Granularity::PerChannel => steps.reshape(by_channel),
-        Granularity::PerTensor => steps.reshape([1; D]).expand(by_channel),
-    }
+/// The steps of a weight, detached: of each channel on `channel_axis`, of shape `[1, …, c_out, …, 1]`, or without an axis of the whole
+/// tensor, of shape `[1, …, 1]` (Q4).
+pub fn weight_scale<const D: usize>(weight: Tensor<D>, channel_axis: Option<usize>, format: IntegerFormat) -> Tensor<D> {
+    let dims = weight.dims();
+    let shape: [usize; D] = std::array::from_fn(|axis| if channel_axis == Some(axis) { dims[axis] } else { 1 });
+    weight_step(weight, channel_axis, format.quant_max() as f32, format.min_scale()).reshape(shape)
 }
 
 /// The weight on the grid of `scale`, a shape that broadcasts to the weight's (Q5).
@@ -218,7 +291,7 @@ mod tests {
         let device = Device::flex();
         let rows = [[0.3f32, -1.27, 0.005], [0.0, 0.0, 0.0], [2.5e-3, 1e-3, -2e-3]];
         let weight = Tensor::<2>::from_floats(rows, &device);
-        let scale = weight_scale(weight.clone(), 0, FORMAT, Granularity::PerChannel);
+        let scale = weight_scale(weight.clone(), Some(0), FORMAT);
         let values: Vec<f32> = fake_quantize_weight(weight, scale, FORMAT).into_data().try_to_vec().unwrap();
         for (row, got) in rows.iter().zip(values.chunks(3)) {
             let scale = QParams::symmetric_scale(row.iter().fold(0.0f32, |m, w| m.max(w.abs())), FORMAT);
@@ -232,9 +305,9 @@ mod tests {
     fn per_tensor_takes_the_largest_channel() {
         let device = Device::flex();
         let weight = Tensor::<2>::from_floats([[1.0, -2.54], [0.1, 0.2]], &device);
-        let scale = weight_scale(weight, 0, FORMAT, Granularity::PerTensor);
-        assert_eq!(scale.dims(), [2, 1]);
-        scale.into_data().assert_eq(&[[2.54f32 / 127.0], [2.54 / 127.0]].into(), true);
+        let quantizer = WeightQuantizer::new(FORMAT, Granularity::PerTensor, WeightScale::Max, [2, 2], &device);
+        let steps = quantizer.apply(weight, 0, None).1.unwrap();
+        steps.into_data().assert_eq(&[2.54f32 / 127.0; 2].into(), true);
     }
 
     #[test]
@@ -268,7 +341,7 @@ mod tests {
     fn the_gradient_of_a_weight_is_straight_through() {
         let device = Device::flex().autodiff();
         let weight = Tensor::<2>::from_floats([[0.3, -1.27], [0.4, 0.1]], &device).require_grad();
-        let scale = weight_scale(weight.clone(), 0, FORMAT, Granularity::PerChannel);
+        let scale = weight_scale(weight.clone(), Some(0), FORMAT);
         let gradients = (fake_quantize_weight(weight.clone(), scale, FORMAT) * 2.0).sum().backward();
         for g in weight.grad(&gradients).unwrap().into_data().iter::<f32>() {
             assert!((g - 2.0).abs() < 1e-5, "gradient {g}");

@@ -90,7 +90,7 @@ impl Builder<'_> {
                 self.param(*weight),
                 bias.map(|bias| self.param(bias)),
                 norm.map(|norm| self.norm(norm)),
-                self.weight_quantizer(index, self.constant(*weight).data.shape()[0]),
+                self.weight_quantizer(index, *weight, self.constant(*weight).data.shape()[0]),
                 self.output(index, node),
                 QuantConv2dConfig { options: options.clone(), clamp: node.clamp },
             )),
@@ -98,14 +98,14 @@ impl Builder<'_> {
                 self.param(*weight),
                 bias.map(|bias| self.param(bias)),
                 norm.map(|norm| self.norm(norm)),
-                self.weight_quantizer(index, self.constant(*weight).data.shape()[1] * options.groups),
+                self.weight_quantizer(index, *weight, self.constant(*weight).data.shape()[1] * options.groups),
                 self.output(index, node),
                 QuantConvTranspose2dConfig { options: Transposed::into(*options), clamp: node.clamp },
             )),
             Op::Linear { weight, bias } => QatLayer::Linear(QuantLinear::new(
                 self.param(*weight),
                 bias.map(|bias| self.param(bias)),
-                self.weight_quantizer(index, self.constant(*weight).data.shape()[1]),
+                self.weight_quantizer(index, *weight, self.constant(*weight).data.shape()[1]),
                 self.output(index, node),
                 QuantLinearConfig { clamp: node.clamp },
             )),
@@ -169,9 +169,11 @@ impl Builder<'_> {
         FakeQuantize::new(format, sign, observer, self.device).with_limit(limit).with_learner(learner)
     }
 
-    fn weight_quantizer(&self, index: usize, channels: usize) -> WeightQuantizer {
+    /// The grid of the weight `of`, which has so many output channels.
+    fn weight_quantizer(&self, index: usize, of: ConstantId, channels: usize) -> WeightQuantizer {
         let LayerConfig { weight, weight_granularity, weight_scale, .. } = self.layer_config(index);
-        WeightQuantizer::new(weight, weight_granularity, weight_scale, channels, self.device)
+        let inputs = self.constant(of).data.num_elements() / channels.max(1);
+        WeightQuantizer::new(weight, weight_granularity, weight_scale, [channels, inputs], self.device)
     }
 
     fn layer_config(&self, index: usize) -> LayerConfig {

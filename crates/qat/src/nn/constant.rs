@@ -8,7 +8,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use crate::fake_quantize::{Mode, fake_quantize_weight, weight_scale};
-use crate::format::{CodeRange, Granularity, IntegerFormat};
+use crate::format::{CodeRange, IntegerFormat};
 use crate::tensor::QuantTensor;
 
 /// A constant or a parameter that is added to, multiplied with or fed to something.
@@ -66,9 +66,7 @@ impl QuantConstant {
         if self.is_zero {
             return value.detach().narrow(0, 0, 1) * 0.0 + self.zero_step();
         }
-        let elements = value.dims()[0];
-        let row = value.reshape([1, elements]);
-        weight_scale(row, 0, self.codes(), Granularity::PerTensor).reshape([1])
+        weight_scale(value, None, self.codes())
     }
 
     /// The step of a constant that is zero everywhere; `None` where it has a step of its own.

@@ -20,7 +20,7 @@ use burn::tensor::{Tensor, ops::ConvOptions};
 
 use super::batch_norm::{self, NormStatistics};
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
+use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias};
 use crate::format::Granularity;
 use crate::ops::{LayerParameters, WeightCodes, conv2d, conv2d_output, layer, takes_conv2d};
 use crate::tensor::QuantTensor;
@@ -84,10 +84,18 @@ impl QuantConv2d {
     pub fn forward(&self, input: QuantTensor<4>) -> QuantTensor<4> {
         let takes_batch = self.takes_batch(&input);
         let convolves_twice = takes_batch && self.output.mode().quantizes_weights() && self.statistics == NormStatistics::Float;
-        if !convolves_twice && takes_conv2d(&input.tensor, &self.weight.val(), &self.config.options) {
-            self.forward_as_one(input, takes_batch)
-        } else {
-            self.forward_composed(input, takes_batch)
+        let is_one = !convolves_twice && takes_conv2d(&input.tensor, &self.weight.val(), &self.config.options);
+        match self.codes().filter(|_| is_one) {
+            Some(codes) => self.forward_as_one(input, takes_batch, codes),
+            None => self.forward_composed(input, takes_batch),
+        }
+    }
+
+    /// How the layer as one operation puts its weight on a grid; `None` where it cannot.
+    pub(super) fn codes(&self) -> Option<(WeightCodes, Option<Tensor<1>>)> {
+        match self.output.mode().quantizes_weights() {
+            true => self.quantizer.codes(self.weight.val().shape().num_elements()),
+            false => Some((WeightCodes::AsItIs, None)),
         }
     }
 
@@ -117,11 +125,14 @@ impl QuantConv2d {
     }
 
     /// The layer as one operation, by the batch's statistics or by the running ones.
-    pub(super) fn forward_as_one(&self, input: QuantTensor<4>, takes_batch: bool) -> QuantTensor<4> {
+    pub(super) fn forward_as_one(
+        &self,
+        input: QuantTensor<4>,
+        takes_batch: bool,
+        (codes, reach): (WeightCodes, Option<Tensor<1>>),
+    ) -> QuantTensor<4> {
         let (weight, options) = (self.weight.val(), self.config.options.clone());
         let quantizes = self.output.mode().quantizes_weights();
-        let (codes, reach) =
-            if quantizes { self.quantizer.codes(weight.shape().num_elements()) } else { (WeightCodes::AsItIs, None) };
         let norm = self.norm.as_ref().map(|norm| batch_norm::parameters(norm, takes_batch, quantizes));
         let ([_, _, height, width], [c_out, _, k_h, k_w]) = (input.tensor.dims(), weight.dims());
         let [height, width] = conv2d_output([height, width], [k_h, k_w], &options);
@@ -152,14 +163,14 @@ impl QuantConv2d {
     /// The same layer with the steps of its weight found anew, where it keeps steps of its own (Q73).
     pub fn with_steps_for_weight(mut self) -> Self {
         let weight = match self.quantizer.granularity() {
-            Granularity::PerChannel => self.weight.val(),
             Granularity::PerTensor => self.folded().0,
+            Granularity::PerChannel | Granularity::PerGroup { .. } => self.weight.val(),
         };
         self.quantizer = self.quantizer.with_steps_for(weight, 0);
         self
     }
 
-    /// Steps of the folded weight, `[c_out]`; `None` where they follow it (Q74).
+    /// Steps of the folded weight, `[c_out]` or `[c_out · groups]`; `None` where they follow it (Q74).
     pub fn folded_steps(&self) -> Option<Tensor<1>> {
         let weight = self.weight.val();
         self.quantizer.folded_steps(weight.shape().num_elements(), weight.dims()[0], self.fold_factor())
@@ -177,13 +188,11 @@ impl QuantConv2d {
         factor: Option<Tensor<1>>,
         mut bias: Option<Tensor<1>>,
     ) -> Tensor<4> {
-        if self.output.mode().quantizes_weights()
-            && let Some(scale) = self.quantizer.steps(weight.clone(), 0, factor)
-        {
-            weight = fake_quantize_weight(weight, scale.clone(), self.quantizer.format());
-            if let Some(input_scale) = input.scale.clone() {
-                let [c_out, ..] = scale.dims();
-                bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale.reshape([c_out])));
+        if self.output.mode().quantizes_weights() {
+            let (quantized, scale) = self.quantizer.apply(weight, 0, factor);
+            weight = quantized;
+            if let (Some(input_scale), Some(scale)) = (input.scale.clone(), scale) {
+                bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale));
             }
         }
         conv2d(input, weight, bias, self.config.options.clone())

@@ -10,7 +10,7 @@ use burn::tensor::{Tensor, module::conv_transpose2d, ops::ConvTransposeOptions};
 
 use super::batch_norm::{self, NormStatistics};
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
+use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias};
 use crate::format::Granularity;
 use crate::tensor::QuantTensor;
 
@@ -113,14 +113,14 @@ impl QuantConvTranspose2d {
     /// The same layer with the steps of its weight found anew, where it keeps steps of its own (Q73).
     pub fn with_steps_for_weight(mut self) -> Self {
         let rows = match self.quantizer.granularity() {
-            Granularity::PerChannel => self.rows(),
             Granularity::PerTensor => self.folded().0,
+            Granularity::PerChannel | Granularity::PerGroup { .. } => self.rows(),
         };
         self.quantizer = self.quantizer.with_steps_for(rows, 0);
         self
     }
 
-    /// Steps of the folded weight, `[c_out]`; `None` where they follow it (Q74).
+    /// Steps of the folded weight, `[c_out]` or `[c_out · groups]`; `None` where they follow it (Q74).
     pub fn folded_steps(&self) -> Option<Tensor<1>> {
         let rows = self.rows();
         self.quantizer.folded_steps(rows.shape().num_elements(), rows.dims()[0], self.fold_factor())
@@ -138,13 +138,11 @@ impl QuantConvTranspose2d {
         factor: Option<Tensor<1>>,
         mut bias: Option<Tensor<1>>,
     ) -> Tensor<4> {
-        if self.output.mode().quantizes_weights()
-            && let Some(scale) = self.quantizer.steps(rows.clone(), 0, factor)
-        {
-            rows = fake_quantize_weight(rows, scale.clone(), self.quantizer.format());
-            if let Some(input_scale) = input.scale {
-                let [c_out, ..] = scale.dims();
-                bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale.reshape([c_out])));
+        if self.output.mode().quantizes_weights() {
+            let (quantized, scale) = self.quantizer.apply(rows, 0, factor);
+            rows = quantized;
+            if let (Some(input_scale), Some(scale)) = (input.scale, scale) {
+                bias = bias.map(|bias| fake_quantize_bias(bias, input_scale * scale));
             }
         }
         let weight = turn(rows, self.config.options.groups);

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, module::embedding};
 
 use crate::fake_quantize::{Mode, fake_quantize_weight, weight_scale};
-use crate::format::{Granularity, IntegerFormat};
+use crate::format::IntegerFormat;
 use crate::tensor::QuantTensor;
 
 /// Embedding `[N, T]` of indices to `[N, T, width]`. The table is quantized symmetrically with one scale, and its codes are those of the
@@ -43,8 +43,8 @@ impl QuantEmbedding {
         if !self.mode.quantizes_weights() {
             return QuantTensor::float(embedding(weight, indices));
         }
-        let scale = weight_scale(weight.clone(), 0, self.format, Granularity::PerTensor);
-        let step = scale.clone().slice([0..1, 0..1]).reshape([1]);
+        let scale = weight_scale(weight.clone(), None, self.format);
+        let step = scale.clone().reshape([1]);
         QuantTensor { tensor: embedding(fake_quantize_weight(weight, scale, self.format), indices), scale: Some(step) }
     }
 

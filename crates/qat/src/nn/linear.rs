@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, module::linear};
 
 use crate::clamp::Clamp;
-use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias, fake_quantize_weight};
+use crate::fake_quantize::{FakeQuantize, WeightQuantizer, fake_quantize_bias};
 use crate::ops::{LayerParameters, WeightCodes, layer, takes_linear};
 use crate::tensor::QuantTensor;
 
@@ -22,7 +22,7 @@ pub struct QuantLinearConfig {
 pub struct QuantizedWeight {
     /// `[d_input, d_output]`.
     weight: Tensor<2>,
-    /// Steps, `[d_output]`; `None` where it is not quantized.
+    /// Steps, `[d_output]`; `None` where it is not quantized, or has several for each output.
     scale: Option<Tensor<1>>,
 }
 
@@ -60,9 +60,14 @@ impl QuantLinear {
             return self.forward_with(input, self.quantized_weight());
         }
         let is_quantized = self.output.mode().quantizes_weights();
-        let (codes, reach) =
-            if is_quantized { self.quantizer.codes(weight.shape().num_elements()) } else { (WeightCodes::AsItIs, None) };
-        self.forward_as_one(input, weight, codes, reach)
+        let codes = match is_quantized {
+            true => self.quantizer.codes(weight.shape().num_elements()),
+            false => Some((WeightCodes::AsItIs, None)),
+        };
+        match codes {
+            Some((codes, reach)) => self.forward_as_one(input, weight, codes, reach),
+            None => self.forward_with(input, self.quantized_weight()),
+        }
     }
 
     /// The layer as one operation.
@@ -84,10 +89,8 @@ impl QuantLinear {
         if !self.output.mode().quantizes_weights() {
             return QuantizedWeight { weight, scale: None };
         }
-        let Some(scale) = self.quantizer.steps(weight.clone(), 1, None) else { return QuantizedWeight { weight, scale: None } };
-        let [_, d_output] = scale.dims();
-        let weight = fake_quantize_weight(weight, scale.clone(), self.quantizer.format());
-        QuantizedWeight { weight, scale: Some(scale.reshape([d_output])) }
+        let (weight, scale) = self.quantizer.apply(weight, 1, None);
+        QuantizedWeight { weight, scale }
     }
 
     /// Applies the layer with its [`QuantLinear::quantized_weight`].
@@ -114,7 +117,7 @@ impl QuantLinear {
         self
     }
 
-    /// Steps of the weight, `[d_output]`; `None` where they follow it.
+    /// Steps of the weight, `[d_output]` or `[d_output · groups]`; `None` where they follow it.
     pub fn folded_steps(&self) -> Option<Tensor<1>> {
         let weight = self.weight.val();
         self.quantizer.folded_steps(weight.shape().num_elements(), weight.dims()[1], None)

@@ -100,8 +100,9 @@ impl Case {
     }
 
     fn quantizer<const D: usize>(&self, weight: &Tensor<D>, axis: usize, device: &Device) -> WeightQuantizer {
-        let channels = weight.dims()[axis];
-        WeightQuantizer::new(self.format, self.granularity, self.scale, channels, device).with_steps_for(weight.clone(), axis)
+        let (channels, elements) = (weight.dims()[axis], weight.shape().num_elements());
+        WeightQuantizer::new(self.format, self.granularity, self.scale, [channels, elements / channels], device)
+            .with_steps_for(weight.clone(), axis)
     }
 
     fn input<const D: usize>(&self, draws: &mut Draws, shape: [usize; D], device: &Device) -> QuantTensor<D> {
@@ -203,7 +204,7 @@ fn convolved(as_one: bool, case: &Case, norm: Option<bool>, groups: usize, seed:
     let input = case.input(&mut draws, shape, &device);
     let takes_batch = norm == Some(false) && !case.is_inference;
     let y = if as_one {
-        layer.forward_as_one(input.clone(), takes_batch)
+        layer.forward_as_one(input.clone(), takes_batch, layer.codes().expect("no groups"))
     } else {
         layer.forward_composed(input.clone(), takes_batch)
     };

@@ -11,23 +11,19 @@ use super::simd::{Kernel, Simd, dispatch};
 /// `max |x|` of each channel; NaN where a number of it is NaN.
 pub(super) fn largest(x: &[f32], channels: Channels) -> Vec<f32> {
     let part = channels.part();
-    let parts = map_parts(x.par_chunks(part).enumerate(), |(index, x)| {
-        let mut found = vec![0u32; channels.count];
-        if channels.is_by_row() {
-            for x in x.chunks(channels.count) {
-                dispatch(Row { x, found: &mut found });
-            }
-        } else {
-            let first = index * part / channels.run();
-            for (run, x) in x.chunks(channels.run()).enumerate() {
-                let found = &mut found[(first + run) % channels.count];
-                *found = dispatch(Run(x)).max(*found);
-            }
-        }
-        found
+    let parts: Vec<Vec<u32>> = map_parts(x.par_chunks(part), |x| match channels.is_by_row() {
+        true => dispatch(Rows { x, count: channels.count }),
+        false => dispatch(Runs { x, run: channels.run() }),
     });
-    let joined = |channel: usize| parts.iter().map(|part| part[channel]).max().unwrap_or(0);
-    (0..channels.count).map(|channel| f32::from_bits(joined(channel))).collect()
+    let mut found = vec![0u32; channels.count];
+    for (index, magnitudes) in parts.iter().enumerate() {
+        let first = if channels.is_by_row() { 0 } else { index * part / channels.run() };
+        for (run, magnitude) in magnitudes.iter().enumerate() {
+            let found = &mut found[(first + run) % channels.count];
+            *found = (*magnitude).max(*found);
+        }
+    }
+    found.into_iter().map(f32::from_bits).collect()
 }
 
 /// The bits of the magnitude, which have the order of magnitudes, with NaN above all.
@@ -36,36 +32,47 @@ fn magnitude(x: f32) -> u32 {
     x.abs().to_bits()
 }
 
-/// Numbers of one channel.
-struct Run<'a>(&'a [f32]);
+/// Runs of numbers of one channel; gives the largest magnitude of each.
+struct Runs<'a> {
+    x: &'a [f32],
+    run: usize,
+}
 
-impl Kernel for Run<'_> {
-    type Output = u32;
+impl Kernel for Runs<'_> {
+    type Output = Vec<u32>;
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) -> u32 {
-        let mut found = 0;
-        for x in self.0 {
-            found = magnitude(*x).max(found);
+    unsafe fn run<S: Simd>(self) -> Vec<u32> {
+        let mut all = Vec::with_capacity(self.x.len().div_ceil(self.run));
+        for x in self.x.chunks(self.run) {
+            let mut found = 0;
+            for x in x {
+                found = magnitude(*x).max(found);
+            }
+            all.push(found);
         }
-        found
+        all
     }
 }
 
-/// A number of each channel.
-struct Row<'a> {
+/// Rows of a number of each channel; gives the largest magnitude of each channel.
+struct Rows<'a> {
     x: &'a [f32],
-    found: &'a mut [u32],
+    count: usize,
 }
 
-impl Kernel for Row<'_> {
-    type Output = ();
+impl Kernel for Rows<'_> {
+    type Output = Vec<u32>;
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        for (found, x) in self.found.iter_mut().zip(self.x) {
-            *found = magnitude(*x).max(*found);
+    unsafe fn run<S: Simd>(self) -> Vec<u32> {
+        let mut all = vec![0; self.count];
+        for x in self.x.chunks(self.count) {
+            for (found, x) in all.iter_mut().zip(x) {
+                *found = magnitude(*x).max(*found);
+            }
         }
+        all
     }
 }
 
@@ -75,7 +82,9 @@ mod tests {
 
     #[test]
     fn each_channel_has_its_largest_magnitude() {
-        for (outer, count, inner) in [(1, 4, 9), (3, 5, 1), (1, 1, 1000), (300, 200, 1), (2, 3, 40_000), (1, 70_000, 1)] {
+        for (outer, count, inner) in
+            [(1, 4, 9), (3, 5, 1), (1, 1, 1000), (300, 200, 1), (2, 3, 40_000), (1, 70_000, 1), (1, 5000, 32)]
+        {
             let channels = Channels { count, inner };
             let mut x: Vec<f32> = (0..outer * count * inner).map(|i| ((i * 7919) % 10_007) as f32 / 5003.0 - 1.0).collect();
             let reference = |x: &[f32]| -> Vec<f32> {

@@ -24,8 +24,22 @@ pub struct LayerRow {
 }
 
 /// Headings of [`LayerRow::cells`].
-pub const LAYER_HEADINGS: [&str; 13] =
-    ["layer", "op", "output", "params", "bits", "act bits", "min", "max", "scale", "zero point", "MACs", "BOPs", "bytes"];
+pub const LAYER_HEADINGS: [&str; 14] = [
+    "layer",
+    "op",
+    "output",
+    "params",
+    "bits",
+    "steps",
+    "act bits",
+    "min",
+    "max",
+    "scale",
+    "zero point",
+    "MACs",
+    "BOPs",
+    "bytes",
+];
 
 /// The input, then every layer; `calibrated` says whether ranges mean something.
 pub fn layer_rows(model: &QatModel, calibrated: bool) -> Vec<LayerRow> {
@@ -65,6 +79,7 @@ impl LayerRow {
             self.output_shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("x"),
             cost(|cost| cost.parameters),
             self.cost.as_ref().and_then(|cost| cost.weight_bits).map_or_else(String::new, |bits| bits.to_string()),
+            cost(|cost| cost.weight_steps.unwrap_or(0)),
             grid(&|qparams| qparams.format.bits().to_string()),
             grid(&|qparams| format!("{:.4}", qparams.real_range().0)),
             grid(&|qparams| format!("{:.4}", qparams.real_range().1)),

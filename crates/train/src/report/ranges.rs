@@ -5,8 +5,8 @@
 //! qat,0,0,input,8,0,1,0.003921569,-128
 //! ```
 //!
-//! Step 0 is the range after calibration. The step of a weight that has one of its own is named `LAYER weight`; where each channel has
-//! one, it is their mean. `min` and `max` are the real numbers of the lowest and the highest code. All numbers are the
+//! Step 0 is the range after calibration. The step of a weight that has one of its own is named `LAYER weight`; where each channel
+//! or group has one, it is their mean. `min` and `max` are the real numbers of the lowest and the highest code. All numbers are the
 //! shortest decimals that read back as the same float32. A resumed run first cuts the rows that lie beyond its checkpoint.
 
 use crate::{error::TrainError, fit::Phase};

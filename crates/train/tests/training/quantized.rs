@@ -7,10 +7,11 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use burn::train::Interrupter;
-use qat::{Mode, ObserverKind, Preset, QConfig, QatLayer, QatModel, Scheme};
+use qat::{Granularity, Mode, ObserverKind, Preset, QConfig, QatLayer, QatModel, Scheme};
 use qat_train::best::Best;
 use qat_train::data::{DataConfig, Normalize};
 use qat_train::recipe::{self, Calibration, Judge, Setting, Trained, finetune, quantize};
+use qat_train::report::layer_rows;
 use qat_train::schedule::{CalibrationOrder, Distillation, OptimizerKind, Stage};
 use qat_train::{Classifier, FitData, ProgressStyle, RunDirectory, Schedule, TrainError};
 use rand_chacha::{
@@ -25,14 +26,16 @@ use std::time::Duration;
 /// Fine-tunes the tiny network in `folder` from where it stands; `None` when interrupted.
 fn tuned(
     folder: &Path,
-    preset: Preset,
+    scheme: impl Into<Scheme>,
     schedule: &Schedule,
     data: &FitData,
     interrupter: &Interrupter,
     workers: usize,
     judge: Option<&Judge<'_>>,
 ) -> Result<Option<Trained<QatModel>>, TrainError> {
-    let mut manifest = manifest(preset, schedule.clone());
+    let scheme = scheme.into();
+    let config = scheme.config();
+    let mut manifest = manifest(scheme, schedule.clone());
     manifest.data.workers = workers;
     let run = match folder.join("run.toml").exists() {
         true => RunDirectory::resume(folder, &manifest)?,
@@ -40,11 +43,11 @@ fn tuned(
     };
     let device = Device::flex();
     let setting = Setting { run: &run, device: &device, style: ProgressStyle::Quiet, interrupter, judge };
-    finetune(Tiny::prepared(3, &Scheme::from(preset).config()), None, data, &setting)
+    finetune(Tiny::prepared(3, &config), None, data, &setting)
 }
 
-fn whole(folder: &Path, preset: Preset, schedule: &Schedule, data: &FitData) -> Trained<QatModel> {
-    tuned(folder, preset, schedule, data, &Interrupter::new(), 1, None).unwrap().expect("nobody interrupts it")
+fn whole(folder: &Path, scheme: impl Into<Scheme>, schedule: &Schedule, data: &FitData) -> Trained<QatModel> {
+    tuned(folder, scheme, schedule, data, &Interrupter::new(), 1, None).unwrap().expect("nobody interrupts it")
 }
 
 /// Everything at once: float epochs, stages, delayed starts, freezes, averages, teachers, clipped sums of smoothed gradients.
@@ -92,6 +95,23 @@ fn a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was() {
     assert_eq!(metrics(&again), expected, "one seed, one run");
     assert_eq!(bits(&repeated.quantized.unwrap().model), bits(&quantized.model));
 
+    let resumed = stopped_again_and_again(&stopped, &Preset::W4a4.into(), &schedule, &data);
+    assert_eq!(metrics(&stopped), expected);
+    assert_eq!(bits(&resumed.model), bits(&undisturbed.model));
+    let resumed = resumed.quantized.unwrap();
+    assert_eq!(bits(&resumed.model), bits(&quantized.model));
+    assert_eq!((resumed.ptq, resumed.qat), (quantized.ptq, quantized.qat));
+    let read = |run: &Path, name: &str| fs::read_to_string(run.join(name)).unwrap();
+    assert_eq!(read(&stopped, "ranges.csv"), read(&calm, "ranges.csv"));
+    let best = |run: &Path| {
+        let best = Best::last(&run.join("best")).unwrap().unwrap();
+        (best.info().epoch, best.info().score, best.info().averaged, bits(&best.load_model(quantized.model.valid()).unwrap()))
+    };
+    assert_eq!(best(&stopped), best(&calm));
+}
+
+/// A run that is interrupted after times from a seed and goes on each time.
+fn stopped_again_and_again(folder: &Path, scheme: &Scheme, schedule: &Schedule, data: &FitData) -> Trained<QatModel> {
     println!("interruptions from seed {SEED}");
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
     let mut interruptions = 0;
@@ -106,7 +126,7 @@ fn a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was() {
         // After many interruptions the rest may go through in one piece.
         let interrupter = if interruptions < 40 { interrupter } else { Interrupter::new() };
         let workers = (rng.next_u32() % 4) as usize;
-        let result = tuned(&stopped, Preset::W4a4, &schedule, &data, &interrupter, workers, None).unwrap();
+        let result = tuned(folder, scheme.clone(), schedule, data, &interrupter, workers, None).unwrap();
         timer.join().unwrap();
         match result {
             None => interruptions += 1,
@@ -115,18 +135,31 @@ fn a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was() {
     };
     println!("{interruptions} interruptions");
     assert!(interruptions > 0, "the run was never stopped");
-    assert_eq!(metrics(&stopped), expected);
-    assert_eq!(bits(&resumed.model), bits(&undisturbed.model));
-    let resumed = resumed.quantized.unwrap();
-    assert_eq!(bits(&resumed.model), bits(&quantized.model));
-    assert_eq!((resumed.ptq, resumed.qat), (quantized.ptq, quantized.qat));
+    resumed
+}
+
+/// Steps of groups are parameters of checkpoints and rows of the files that a run leaves, as those of channels are.
+#[test]
+fn a_run_with_groups_goes_on_where_it_was_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (calm, stopped) = (folder.path().join("calm"), folder.path().join("stopped"));
+    let (data, schedule) = (data(80), everything());
+    let config = QConfig { weight_granularity: Granularity::per_group(8).unwrap(), ..QConfig::w4a4() };
+    let scheme = Scheme::of(config);
+    let undisturbed = whole(&calm, scheme.clone(), &schedule, &data);
+    let resumed = stopped_again_and_again(&stopped, &scheme, &schedule, &data);
+    assert_eq!(metrics(&stopped), metrics(&calm));
+    let quantized = undisturbed.quantized.unwrap().model;
+    assert_eq!(bits(&resumed.quantized.unwrap().model), bits(&quantized));
     let read = |run: &Path, name: &str| fs::read_to_string(run.join(name)).unwrap();
     assert_eq!(read(&stopped, "ranges.csv"), read(&calm, "ranges.csv"));
-    let best = |run: &Path| {
-        let best = Best::last(&run.join("best")).unwrap().unwrap();
-        (best.info().epoch, best.info().score, best.info().averaged, bits(&best.load_model(quantized.model.valid()).unwrap()))
-    };
-    assert_eq!(best(&stopped), best(&calm));
+    assert!(read(&calm, "run.toml").contains("weight-granularity = \"per-group:8\""));
+    assert_eq!(RunDirectory::open(&calm).unwrap().manifest().scheme, scheme);
+    // Channels of 9, 36 and 64 weights.
+    let reaches = quantized.layers.iter().filter_map(|layer| layer.quantizer()?.reach.as_ref());
+    assert_eq!(reaches.map(|reach| reach.dims()).collect::<Vec<_>>(), [[4 * 2], [4 * 5], [10 * 8]]);
+    let steps = layer_rows(&quantized, true).into_iter().filter_map(|row| row.cost?.weight_steps);
+    assert_eq!(steps.collect::<Vec<_>>(), [8, 20, 80]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use burn::{
     },
     tensor::{Device, Tensor, TensorData, activation::relu},
 };
-use qat::{Preset, QConfig, QatModel, Scheme};
+use qat::{QConfig, QatModel, Scheme};
 use qat_train::{Classifier, FitData, FitPlan, Manifest, Phase, Schedule, recipe};
 use rand_chacha::{
     ChaCha8Rng,
@@ -79,8 +79,8 @@ pub fn data(count: usize) -> FitData {
 }
 
 /// A run of a schedule, in batches of 8.
-pub fn manifest(preset: Preset, schedule: Schedule) -> Manifest {
-    Manifest::new("tiny", "noise", Scheme::from(preset), "flex", SEED, 8, schedule)
+pub fn manifest(scheme: impl Into<Scheme>, schedule: Schedule) -> Manifest {
+    Manifest::new("tiny", "noise", scheme.into(), "flex", SEED, 8, schedule)
 }
 
 /// A float phase in batches of 8.
