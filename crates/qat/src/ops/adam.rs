@@ -36,17 +36,17 @@ pub(crate) enum AdamUpdate {
 /// Moments before the first step: −0, which added to any number leaves that number.
 pub(super) const NO_MOMENT: f32 = -0.0;
 
-/// One step for `parameter` with its gradient and its moments `m` and `v`.
-pub(super) fn adam(parameter: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32], step: AdamStep) {
+/// One step for `parameter` with its moments `m` and `v`; the parameter after it takes the place of its gradient.
+pub(super) fn adam(parameter: &[f32], gradient: &mut [f32], m: &mut [f32], v: &mut [f32], step: AdamStep) {
     assert!([gradient.len(), m.len(), v.len()] == [parameter.len(); 3], "a gradient and two moments for each number");
     let moments = m.par_chunks_mut(PART).zip(v.par_chunks_mut(PART));
-    let parts = parameter.par_chunks_mut(PART).zip(gradient.par_chunks(PART)).zip(moments);
+    let parts = parameter.par_chunks(PART).zip(gradient.par_chunks_mut(PART)).zip(moments);
     for_parts(parts, |((parameter, gradient), (m, v))| dispatch(Part { parameter, gradient, m, v, step }));
 }
 
 struct Part<'a> {
-    parameter: &'a mut [f32],
-    gradient: &'a [f32],
+    parameter: &'a [f32],
+    gradient: &'a mut [f32],
     m: &'a mut [f32],
     v: &'a mut [f32],
     step: AdamStep,
@@ -82,11 +82,11 @@ impl Part<'_> {
         let AdamStep { beta_1, beta_2, .. } = self.step;
         let (new_1, new_2) = (1.0 - beta_1, 1.0 - beta_2);
         let moments = self.m.iter_mut().zip(self.v);
-        for ((p, g), (m, v)) in self.parameter.iter_mut().zip(self.gradient).zip(moments) {
-            let g = decayed(*p, *g);
+        for ((p, to), (m, v)) in self.parameter.iter().zip(self.gradient).zip(moments) {
+            let g = decayed(*p, *to);
             *m = *m * beta_1 + g * new_1;
             *v = *v * beta_2 + g * g * new_2;
-            *p = moved(*p, *m, *v);
+            *to = moved(*p, *m, *v);
         }
     }
 }
@@ -113,9 +113,9 @@ mod tests {
             let v: Vec<f32> = v.iter().map(|v| v.abs()).collect();
             let run = |level, threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).start_handler(move |_| levels::force(level));
-                let (mut parameter, mut m, mut v) = (parameter.clone(), m.clone(), v.clone());
-                pool.build().expect("a pool").install(|| adam(&mut parameter, &gradient, &mut m, &mut v, step));
-                [parameter, m, v].map(|numbers| numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+                let (mut moved, mut m, mut v) = (gradient.clone(), m.clone(), v.clone());
+                pool.build().expect("a pool").install(|| adam(&parameter, &mut moved, &mut m, &mut v, step));
+                [moved, m, v].map(|numbers| numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>())
             };
             let expected = run(levels::Level::Portable, 1);
             for level in levels::present() {

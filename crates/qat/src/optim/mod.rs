@@ -1,10 +1,10 @@
 //! Burn's Adam and AdamW, each step in one pass over a parameter.
 //!
-//! They are configured, grouped, clipped, saved and loaded as [`burn::optim::AdamConfig`] and [`burn::optim::AdamWConfig`]; the numbers of
-//! a parameter are theirs to the last bit, and records of one are records of the other. On the CPU's devices with numbers of f32, a step is one kernel for
-//! each parameter, which writes over what nobody else holds; elsewhere, with AMSGrad or cautious decay, and within
-//! [`with_reference_operations`](crate::with_reference_operations), it is Burn's composition of a dozen operations. A quantized model has many
-//! parameters of one number, the ends of ranges, for which that dozen is nearly all there is to do.
+//! They are configured, grouped, clipped, saved and loaded as [`burn::optim::AdamConfig`] and [`burn::optim::AdamWConfig`]; the numbers
+//! of a parameter are theirs to the last bit, and records of one are records of the other. On the CPU's devices, for numbers of f32, a
+//! step is one kernel for each parameter, which takes no memory. Elsewhere, with AMSGrad or cautious decay, and within
+//! [`with_reference_operations`](crate::with_reference_operations), it is Burn's composition of a dozen operations. A quantized model
+//! has many parameters of one number, the ends of ranges, for which that dozen is much more than the arithmetic.
 //!
 //! ```
 //! use burn::nn::{Linear, LinearConfig};
@@ -15,7 +15,7 @@
 //! let device = Device::flex().autodiff();
 //! let layer: Linear = LinearConfig::new(4, 2).init(&device);
 //! let mut optimizer = AdamWConfig::new().with_weight_decay(0.01).init();
-//! let loss = layer.forward(Tensor::ones([3, 4], &device)).square().mean();
+//! let loss = layer.forward(Tensor::<2>::ones([3, 4], &device)).square().mean();
 //! let gradients = GradientsParams::from_grads(loss.backward(), &layer);
 //! let layer = optimizer.step(1e-3, layer, gradients);
 //! assert_eq!(layer.weight.dims(), [4, 2]);

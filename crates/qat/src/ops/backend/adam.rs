@@ -10,7 +10,8 @@ use crate::ops::adam::{AdamStep, NO_MOMENT, adam};
 /// Steps of Adam.
 #[backend_extension(Flex, NdArray: cfg(feature = "ndarray"))]
 pub(crate) trait AdamOps: Backend {
-    /// A step; memory that nobody else holds is written over.
+    /// A step. Moments stay where they are, and the parameter moves to where its gradient was: its own memory is often that of a model
+    /// which is kept.
     fn training_adam(#[extension_type] operands: AdamOperands<Self>, step: AdamStep) -> AdamOutput<Self>
     where
         Self: Sized;
@@ -39,14 +40,14 @@ pub(crate) struct AdamOutput<B: Backend> {
 
 for_hosts!(AdamOps {
     fn training_adam(operands: AdamOperands<Self>, step: AdamStep) -> AdamOutput<Self> {
-        let AdamOperands { mut parameter, gradient, moment_1, moment_2 } = operands;
+        let AdamOperands { parameter, mut gradient, moment_1, moment_2 } = operands;
         let moment = |moment: Operand<Self>| match moment {
             Operand::Given(moment) => moment,
             Operand::Absent => Self::tensor(vec![NO_MOMENT; gradient.shape().num_elements()], gradient.shape()),
         };
         let (mut moment_1, mut moment_2) = (moment(moment_1), moment(moment_2));
         let (m, v) = (Self::numbers_mut(&mut moment_1), Self::numbers_mut(&mut moment_2));
-        adam(Self::numbers_mut(&mut parameter), &Self::numbers(&gradient), m, v, step);
-        AdamOutput { parameter, moment_1, moment_2 }
+        adam(&Self::numbers(&parameter), Self::numbers_mut(&mut gradient), m, v, step);
+        AdamOutput { parameter: gradient, moment_1, moment_2 }
     }
 });

@@ -48,13 +48,13 @@ impl Host for Flex {
     }
 
     fn numbers_mut(tensor: &mut FlexTensor) -> &mut [f32] {
-        // What another tensor has too is copied as the part that this one shows, and all of what is its own is kept.
-        if !tensor.is_contiguous() || !tensor.is_unique() {
+        // A part of a larger memory would go on holding all of it.
+        let is_whole = tensor.bytes().len() == tensor.layout().num_elements() * size_of::<f32>();
+        if !is_whole || !tensor.is_contiguous() || !tensor.is_unique() {
             let numbers = Self::numbers(tensor).into_owned();
             *tensor = Self::tensor(numbers, tensor.layout().shape().clone());
         }
-        let (start, end) = tensor.layout().contiguous_offsets().expect("just made contiguous");
-        &mut tensor.storage_mut::<f32>()[start..end]
+        tensor.storage_mut()
     }
 }
 
