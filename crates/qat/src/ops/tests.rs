@@ -4,6 +4,7 @@
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Slice, Tensor, TensorData};
 
+use super::linear::{self, LinearShape};
 use super::{
     Ending, Grid, Norm, RangeCodes, RangeEnds, fake_quantize, finish, max_pool2d, norm, pad, range, reference, slice, weight_step,
 };
@@ -636,6 +637,14 @@ fn results_do_not_depend_on_threads() {
             let numbers = x.as_slice::<f32>().expect("numbers of f32");
             let after = After::Grid(Grid::new(-8.0, 7.0).after(Clamp::RELU6));
             found.extend(finished(true, [numbers, numbers], [[70, 200, 10]; 2], after, Some(3.0)));
+            // Products that are divided among threads, and sums of rows that are divided into parts.
+            let shape = LinearShape { rows: 700, inputs: 200, outputs: 100 };
+            let [x, weight] = [&numbers[..140_000], &numbers[..20_000]];
+            let y = linear::linear(shape, x, weight, &numbers[..100]);
+            found.push(linear::linear_input_gradient(shape, weight, &y));
+            found.push(linear::linear_weight_gradient(shape, x, &y));
+            found.push(linear::linear_bias_gradient(shape, &y));
+            found.push(y);
             found
         })
     };
