@@ -52,7 +52,7 @@ fn groups_are_refused_before_training_and_shown() {
     };
     let obstacle = "fc1: expected one step for all weights of an output channel, which are added in one integer, found one for each \
                     group of 32";
-    let error = refused(&train(&[]), 1);
+    let error = refused(&train(&[]), 3);
     assert!(error.contains(obstacle), "{error}");
     assert!(!out.exists(), "nothing is begun");
     let output = train(&["--float-only"]);
