@@ -239,6 +239,19 @@ impl<'a> Steps<'a> {
     }
 }
 
+/// The sum of all lanes, by halves: runs may be as short as a group of a weight.
+#[inline(always)]
+fn total(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 /// The numbers of a task.
 struct Forward<'a> {
     x: &'a [f32],
@@ -324,7 +337,7 @@ impl Kernel for Backward<'_> {
                 of_scale[lane] += s;
                 clipped[lane] += c;
             }
-            sums.push([of_scale.iter().sum(), clipped.iter().sum()]);
+            sums.push([total(of_scale), total(clipped)]);
         }
         sums
     }
