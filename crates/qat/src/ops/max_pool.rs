@@ -288,7 +288,7 @@ impl Kernel for BackwardOfPairs<'_> {
             for (pair, (largest, second)) in x[..2 * pairs].chunks_exact(2).zip(of_pairs) {
                 let takes = takes(pair[1], pair[0]);
                 *largest = if takes { pair[1] } else { pair[0] };
-                *second = if takes { 1.0 } else { 0.0 };
+                *second = f32::from_bits(if takes { u32::MAX } else { 0 });
             }
             d_windows[..dy.len()].copy_from_slice(dy);
             // Lanes beyond a row are written again by the next one.
@@ -299,8 +299,10 @@ impl Kernel for BackwardOfPairs<'_> {
             }
             let (dx, rest) = dx.split_at_mut(2 * pairs);
             for (dx, (d, second)) in dx.chunks_exact_mut(2).zip(gradients[..pairs].iter().zip(&second[..pairs])) {
-                dx[0].write(if *second == 0.0 { *d } else { 0.0 });
-                dx[1].write(if *second == 0.0 { 0.0 } else { *d });
+                // By masks, so that no number is written under a condition.
+                let (d, second) = (d.to_bits(), second.to_bits());
+                dx[0].write(f32::from_bits(d & !second));
+                dx[1].write(f32::from_bits(d & second));
             }
             rest.iter_mut().for_each(|dx| _ = dx.write(0.0));
         }

@@ -63,8 +63,9 @@ impl Correlations<'_> {
         let blocks = self.batch.div_ceil(lanes);
         let tap_positions = |class: &Class| class.positions[0].len() * class.positions[1].len() * class.taps.len();
         let terms = classes.iter().map(tap_positions).sum::<usize>() * self.inputs;
+        // Vectors that are multiplied once take as long as those that are multiplied twice.
         let moved = self.inputs * self.map[0] * self.map[1] * 3 / 2 + self.outputs * self.area();
-        (terms * self.outputs * 18 / 16 + moved * MOVING * lanes / 16) * blocks / self.batch
+        (terms * self.outputs.max(2) * 18 / 16 + moved * MOVING * lanes / 16) * blocks / self.batch
     }
 
     /// All results, by the weights of each group.

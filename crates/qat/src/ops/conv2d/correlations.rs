@@ -58,6 +58,12 @@ pub(super) struct Class {
 }
 
 impl Correlations<'_> {
+    /// Cycles that [`Correlations::run`] takes for a group of an image, about.
+    pub fn cost(&self, by_positions: &ByPositions<'_>) -> usize {
+        let classes = self.classes();
+        self.cost_by_images(&classes).min(self.cost_by_channels(&classes)).min(by_positions.cost())
+    }
+
     /// All results, by the weights of each group, the way that takes the fewest cycles; one is `by_positions`, of the same results.
     pub fn run(&self, by_positions: &ByPositions<'_>, weight: &[f32]) -> Vec<f32> {
         let classes = self.classes();

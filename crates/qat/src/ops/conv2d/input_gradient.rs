@@ -8,8 +8,12 @@ use super::by_positions::{self, ByPositions};
 use super::correlations::{Correlations, Phase, Reach};
 use super::depthwise;
 use super::forward::offsets;
+use super::input_gradient_by_taps;
 use super::planes::{Planes, Tap};
 use super::shape::Conv2dShape;
+
+/// Channels of an input that are few.
+const FEW: usize = 4;
 
 /// `dx[n, i] = Σ w[o, i, ky, kx] · dy[n, o, …]`.
 pub(in crate::ops) fn conv2d_input_gradient(shape: &Conv2dShape, weight: &[f32], dy: &[f32]) -> Vec<f32> {
@@ -20,7 +24,12 @@ pub(in crate::ops) fn conv2d_input_gradient(shape: &Conv2dShape, weight: &[f32],
     }
     let phases = phases(shape);
     let by_positions = by_positions(shape, dy, &phases);
-    correlations(shape, dy, phases).run(&by_positions, weight)
+    let correlations = correlations(shape, dy, phases);
+    let is_of_few = shape.group_inputs() < FEW && shape.output_area() > 0;
+    if is_of_few && input_gradient_by_taps::cost(shape) < correlations.cost(&by_positions) {
+        return input_gradient_by_taps::input_gradient(shape, weight, dy);
+    }
+    correlations.run(&by_positions, weight)
 }
 
 /// The phases of the input that have rows and columns, by their remainders.

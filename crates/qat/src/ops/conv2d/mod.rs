@@ -15,6 +15,7 @@ mod divide;
 mod forward;
 mod images;
 mod input_gradient;
+mod input_gradient_by_taps;
 mod interleave;
 mod panels;
 mod planes;

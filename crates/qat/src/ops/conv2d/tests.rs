@@ -1,7 +1,7 @@
 //! Kernels against plain loops at every level of instructions, and bit for bit with every number of threads.
 
 use super::{Conv2dShape, Input, conv2d, conv2d_bias_gradient, conv2d_input_gradient, conv2d_weight_gradient};
-use super::{forward, input_gradient, weight_gradient_by_images};
+use super::{forward, input_gradient, input_gradient_by_taps, weight_gradient_by_images};
 use crate::ops::simd::levels::{self, Level};
 
 /// Seed of every draw of this file.
@@ -134,6 +134,13 @@ fn run_by_images(shape: &Conv2dShape, [x, weight, bias, dy]: &[Vec<f32>; 4]) -> 
     ]
 }
 
+/// As [`run`], with the gradient of the input by taps where that is not the cheapest too.
+fn run_by_taps(shape: &Conv2dShape, operands: &[Vec<f32>; 4]) -> [Vec<f32>; 4] {
+    let [_, weight, _, dy] = operands;
+    let [y, _, dw, db] = run(shape, operands);
+    [y, input_gradient_by_taps::input_gradient(shape, weight, dy), dw, db]
+}
+
 type Run = fn(&Conv2dShape, &[Vec<f32>; 4]) -> [Vec<f32>; 4];
 
 fn check(run: Run, shape: &Conv2dShape, draws: &mut Draws, level: Level) {
@@ -188,6 +195,7 @@ fn every_geometry_is_near_plain_loops_at_every_level() {
                 let shape = shape([1 + draws.below(4), channels[0], channels[1], groups], input, kernel, steps);
                 check(run, &shape, &mut draws, level);
                 check(run_by_images, &shape, &mut draws, level);
+                check(run_by_taps, &shape, &mut draws, level);
             }
         });
     }
@@ -201,7 +209,9 @@ fn vectors_over_images_are_near_plain_loops_at_every_level() {
         at(level, 2, || {
             let mut draws = Draws(SEED);
             for (shape, batch) in layers().into_iter().zip(batches.into_iter().cycle()) {
-                check(run_by_images, &Conv2dShape { batch, ..shape }, &mut draws, level);
+                let shape = Conv2dShape { batch, ..shape };
+                check(run_by_images, &shape, &mut draws, level);
+                check(run_by_taps, &shape, &mut draws, level);
             }
         });
     }
@@ -215,7 +225,7 @@ fn no_number_depends_on_threads() {
                 let mut draws = Draws(SEED);
                 let results = layers().into_iter().map(|shape| {
                     let operands = operands(&shape, &mut draws);
-                    [run(&shape, &operands), run_by_images(&shape, &operands)].concat().concat()
+                    [run, run_by_images, run_by_taps].map(|run: Run| run(&shape, &operands).concat()).concat()
                 });
                 results.map(|numbers| numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>()).collect::<Vec<_>>()
             })
