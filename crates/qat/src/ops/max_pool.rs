@@ -294,7 +294,7 @@ impl Kernel for BackwardOfPairs<'_> {
             // Lanes beyond a row are written again by the next one.
             match width {
                 ..=4 => pairs_of_rows::<4>(largest, d_windows, gradients, height, width),
-                ..=8 => pairs_of_rows::<8>(largest, d_windows, gradients, height, width),
+                5..=8 => pairs_of_rows::<8>(largest, d_windows, gradients, height, width),
                 _ => pairs_of_rows::<LANES>(largest, d_windows, gradients, height, width),
             }
             let (dx, rest) = dx.split_at_mut(2 * pairs);
