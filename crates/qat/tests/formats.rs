@@ -3,6 +3,8 @@
 
 mod draws;
 
+use std::sync::Mutex;
+
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
@@ -29,12 +31,19 @@ struct Net {
 
 const SHAPE: [usize; 4] = [1, 2, 6, 6];
 
+/// Held while weights are drawn, since all tests draw from the numbers of one device.
+static DRAWING: Mutex<()> = Mutex::new(());
+
 impl Net {
     fn new(device: &Device) -> Self {
+        let _alone = DRAWING.lock();
         device.seed(5);
         let conv = |c_in| Conv2dConfig::new([c_in, 4], [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).init(device);
         let block = || Block { conv1: conv(4), conv2: conv(4) };
-        Self { stem: conv(2), blocks: vec![block(), block()], head: LinearConfig::new(4, 3).init(device) }
+        let net = Self { stem: conv(2), blocks: vec![block(), block()], head: LinearConfig::new(4, 3).init(device) };
+        // Parameters are drawn when they are first used.
+        net.forward(Tensor::zeros(SHAPE, device));
+        net
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<2> {
