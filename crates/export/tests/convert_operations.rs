@@ -4,6 +4,8 @@
 //! The claim is no equality: a runtime rounds additions, averages and functions in its own way, and the float sums of fake
 //! quantization may end on the other side of a tie. Equality of the integers with runtimes is proved elsewhere.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use burn::module::{Module, Param};
 use burn::nn::attention::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig};
 use burn::nn::conv::{Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
@@ -44,7 +46,12 @@ struct Parts {
 const SEED: u64 = 0xc0de_0001;
 const SAMPLES: usize = 64;
 
-fn parts(device: &Device) -> Parts {
+/// Held by who draws, since all tests draw from the numbers of one device.
+static DRAWING: Mutex<()> = Mutex::new(());
+
+/// The parts, which are drawn when they are first used, and what keeps other tests from drawing between.
+fn parts(device: &Device) -> (Parts, MutexGuard<'static, ()>) {
+    let alone = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
     println!("seed {SEED}");
     device.seed(SEED);
     let random = |low, high| Tensor::<1>::random([4], Distribution::Uniform(low, high), device);
@@ -52,7 +59,7 @@ fn parts(device: &Device) -> Parts {
     norm.running_mean.update(random(-0.3, 0.3));
     norm.running_var.update(random(0.5, 1.5));
     norm.gamma = Param::from_tensor(random(0.5, 1.5));
-    Parts {
+    let parts = Parts {
         conv1d: Conv1dConfig::new(4, 6, 3).with_stride(2).with_padding(PaddingConfig1d::Explicit(1, 2)).init(device),
         conv: Conv2dConfig::new([4, 4], [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).init(device),
         depthwise: Conv2dConfig::new([4, 8], [3, 3]).with_groups(4).with_bias(false).init(device),
@@ -70,7 +77,8 @@ fn parts(device: &Device) -> Parts {
         attention: MultiHeadAttentionConfig::new(4, 2).init(device),
         embedding: EmbeddingConfig::new(20, 4).init(device),
         offset: Param::from_tensor(Tensor::random([1, 4], Distribution::Uniform(-1.0, 1.0), device)),
-    }
+    };
+    (parts, alone)
 }
 
 /// How far the integers may be from the fake-quantized model.
@@ -102,7 +110,7 @@ fn compare<const I: usize, const O: usize>(
     forward: impl Fn(&Parts, Tensor<I>) -> Tensor<O>,
 ) -> Result<(), String> {
     let device = Device::flex();
-    let module = parts(&device);
+    let (module, _alone) = parts(&device);
     let mut batch_shape = shape;
     batch_shape[0] = SAMPLES;
     let batch = Tensor::<I>::random(batch_shape, Distribution::Uniform(-2.0, 2.0), &device);
@@ -275,7 +283,7 @@ fn with_weights_of_fewer_bits() {
 #[test]
 fn an_embedding_becomes_a_gather() {
     let device = Device::flex();
-    let module = parts(&device);
+    let (module, _alone) = parts(&device);
     let forward = |p: &Parts, x: Tensor<2, Int>| p.second.forward(p.embedding.forward(x));
     let indices: Vec<i64> = (0..SAMPLES as i64 * 5).map(|index| index * 7 % 20).collect();
     let batch = Tensor::<1, Int>::from_ints(&indices[..], &device).reshape([SAMPLES, 5]);
@@ -296,7 +304,7 @@ fn an_embedding_becomes_a_gather() {
 #[test]
 fn shared_weights_are_the_same_at_every_step() {
     let device = Device::flex();
-    let module = parts(&device);
+    let (module, _alone) = parts(&device);
     let forward = |p: &Parts, x: Tensor<3>| p.lstm.forward(x, None).1.hidden;
     let model = QatModel::prepare(&module, [1, 6, 4], &QConfig::int8(), forward).unwrap().with_mode(Mode::Observe);
     model.forward::<3, 2>(Tensor::random([SAMPLES, 6, 4], Distribution::Uniform(-1.0, 1.0), &device));
@@ -317,7 +325,7 @@ fn shared_weights_are_the_same_at_every_step() {
 #[test]
 fn all_obstacles_are_listed_at_once() {
     let device = Device::flex();
-    let module = parts(&device);
+    let (module, _alone) = parts(&device);
     let forward = |_: &Parts, x: Tensor<4>| {
         let x = adaptive_avg_pool2d(x, [4, 4]);
         let x = adaptive_avg_pool2d(x, [3, 3]);
