@@ -15,6 +15,7 @@ use std::num::NonZeroUsize;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::activation::Mode;
 use super::group::Groups;
 use super::learner::WeightScale;
 use super::lsq::{gradient_factor, scale_gradient};
@@ -170,9 +171,12 @@ impl WeightQuantizer {
         Some(step.clamp_min(self.format.min_scale()))
     }
 
-    /// How a layer puts a weight of so many elements on this grid, and what its steps follow from where they are its own; a batch norm's
+    /// How a layer in a mode puts a weight of so many elements on this grid, and what its steps follow from where they are its own; a batch norm's
     /// factor is for the layer to apply. `None` for groups: their weight is on its grid before a layer takes it.
-    pub(crate) fn codes(&self, elements: usize) -> Option<(WeightCodes, Option<Tensor<1>>)> {
+    pub(crate) fn codes(&self, elements: usize, mode: Mode) -> Option<(WeightCodes, Option<Tensor<1>>)> {
+        if !mode.quantizes_weights() {
+            return Some((WeightCodes::AsItIs, None));
+        }
         let (highest, min_scale) = (self.format.quant_max() as f32, self.format.min_scale());
         let grid = Grid::new(self.format.quant_min() as f32, highest);
         let per_channel = match self.granularity {

@@ -93,10 +93,7 @@ impl QuantConv2d {
 
     /// How the layer as one operation puts its weight on a grid; `None` where it cannot.
     pub(super) fn codes(&self) -> Option<(WeightCodes, Option<Tensor<1>>)> {
-        match self.output.mode().quantizes_weights() {
-            true => self.quantizer.codes(self.weight.val().shape().num_elements()),
-            false => Some((WeightCodes::AsItIs, None)),
-        }
+        self.quantizer.codes(self.weight.val().shape().num_elements(), self.output.mode())
     }
 
     /// Whether the batch's statistics normalize.

@@ -59,12 +59,7 @@ impl QuantLinear {
         if !takes_linear(&input.tensor, &weight) {
             return self.forward_with(input, self.quantized_weight());
         }
-        let is_quantized = self.output.mode().quantizes_weights();
-        let codes = match is_quantized {
-            true => self.quantizer.codes(weight.shape().num_elements()),
-            false => Some((WeightCodes::AsItIs, None)),
-        };
-        match codes {
+        match self.quantizer.codes(weight.shape().num_elements(), self.output.mode()) {
             Some((codes, reach)) => self.forward_as_one(input, weight, codes, reach),
             None => self.forward_with(input, self.quantized_weight()),
         }

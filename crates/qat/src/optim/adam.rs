@@ -6,6 +6,7 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamState, LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
+use super::clipped;
 use super::moments::{self, Moments};
 use crate::ops::{AdamStep, AdamUpdate};
 
@@ -44,11 +45,7 @@ impl AdamConfig {
 
     /// The optimizer of a module.
     pub fn init(&self) -> ModuleOptimizer {
-        let optimizer = ModuleOptimizer::from(self.build());
-        match &self.grad_clipping {
-            Some(clipping) => optimizer.with_grad_clipping(clipping.init()),
-            None => optimizer,
-        }
+        clipped(self.build().into(), self.grad_clipping.as_ref())
     }
 }
 

@@ -5,6 +5,7 @@ use burn::grad_clipping::GradientClippingConfig;
 use burn::optim::{AdamWState, LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
+use super::clipped;
 use super::moments::{self, Moments};
 use crate::ops::{AdamStep, AdamUpdate};
 
@@ -48,11 +49,7 @@ impl AdamWConfig {
 
     /// The optimizer of a module.
     pub fn init(&self) -> ModuleOptimizer {
-        let optimizer = ModuleOptimizer::from(self.build());
-        match &self.grad_clipping {
-            Some(clipping) => optimizer.with_grad_clipping(clipping.init()),
-            None => optimizer,
-        }
+        clipped(self.build().into(), self.grad_clipping.as_ref())
     }
 }
 

@@ -27,6 +27,17 @@ mod adam;
 mod adamw;
 mod moments;
 
+use burn::grad_clipping::GradientClippingConfig;
+use burn::optim::ModuleOptimizer;
+
 pub use adam::{Adam, AdamConfig};
 pub use adamw::{AdamW, AdamWConfig};
 pub use moments::Moments;
+
+/// The optimizer with bounded gradients, where a bound is configured.
+fn clipped(optimizer: ModuleOptimizer, clipping: Option<&GradientClippingConfig>) -> ModuleOptimizer {
+    match clipping {
+        Some(clipping) => optimizer.with_grad_clipping(clipping.init()),
+        None => optimizer,
+    }
+}

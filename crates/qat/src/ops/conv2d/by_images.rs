@@ -16,12 +16,6 @@ use crate::ops::simd::{Kernel, Simd, dispatch, lanes};
 /// Tasks at most: those of a block of images put the same rows side by side where they meet.
 const TASKS: usize = 8;
 
-/// Channels of results of a tile that are few.
-const FEW: usize = 4;
-
-/// Numbers of the source that stay in the nearest cache.
-const NEAR: usize = 1 << 12;
-
 /// Positions of a class in a band. Distances are in numbers.
 struct Places {
     /// Where each finds its vector in the first channel of the source, and where its results lie in a channel of them.
@@ -106,14 +100,9 @@ impl Correlations<'_> {
                         let bias =
                             if self.bias.is_empty() { &[] } else { &self.bias[group * self.outputs + channel..][..channels] };
                         let (inputs, weights, kernel_taps) = (self.inputs, (&packed[group], channel), self.kernel_taps);
-                        // A few channels take a number only once or twice, and go through a piece of the source that is near.
-                        let piece = if channels < FEW { (NEAR / (count * lanes).max(1)).clamp(1, inputs) } else { inputs };
-                        for first in (0..inputs).step_by(piece) {
-                            let (inputs, bias) = (first..inputs.min(first + piece), (first == 0).then_some(bias));
-                            for places in &band.places {
-                                let (numbers, inputs, sums, channel) = (&*numbers, inputs.clone(), &mut *sums, positions * lanes);
-                                dispatch(Tiles { numbers, inputs, places, weights, kernel_taps, channels, bias, sums, channel });
-                            }
+                        for places in &band.places {
+                            let (numbers, sums, channel) = (&*numbers, &mut *sums, positions * lanes);
+                            dispatch(Tiles { numbers, inputs, places, weights, kernel_taps, channels, bias, sums, channel });
                         }
                         let to = ((first * self.groups + group) * self.outputs + channel) * area
                             + band.results.start * self.results[1];
@@ -180,7 +169,7 @@ struct Tiles<'a> {
     /// The source, side by side.
     numbers: &'a [f32],
     /// Channels of it.
-    inputs: Range<usize>,
+    inputs: usize,
     /// Within a channel of `numbers` and of `sums`.
     places: &'a Places,
     /// The weights of the group, and the first channel.
@@ -188,8 +177,8 @@ struct Tiles<'a> {
     /// Taps of each channel of the source.
     kernel_taps: usize,
     channels: usize,
-    /// One for each channel, or empty; none to continue the sums that are there.
-    bias: Option<&'a [f32]>,
+    /// One for each channel, or empty.
+    bias: &'a [f32],
     sums: &'a mut [f32],
     /// Distance of channels among the sums.
     channel: usize,
@@ -200,8 +189,8 @@ impl Kernel for Tiles<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        assert!(self.sums.len() >= self.channels * self.channel && self.numbers.len() >= self.inputs.end * self.places.channel);
-        assert!(self.weights.0.taps() >= self.inputs.end * self.kernel_taps);
+        assert!(self.sums.len() >= self.channels * self.channel && self.numbers.len() >= self.inputs * self.places.channel);
+        assert!(self.weights.0.taps() == self.inputs * self.kernel_taps);
         // SAFETY: the instructions are there, as the caller promises; places were checked when they were made.
         unsafe {
             match self.channels {
@@ -246,18 +235,16 @@ impl Tiles<'_> {
         let rows = &rows[..N];
         unsafe {
             // The base may lie outside; what the terms look at does not.
-            let numbers = self.numbers.as_ptr().add(self.inputs.start * self.places.channel);
-            let x: [*const f32; N] = std::array::from_fn(|n| numbers.wrapping_offset(rows[n].0));
+            let x: [*const f32; N] = std::array::from_fn(|n| self.numbers.as_ptr().wrapping_offset(rows[n].0));
             let sums = self.sums.as_mut_ptr();
             let to: [*mut f32; N] = std::array::from_fn(|n| sums.add(rows[n].1));
             let terms = Terms {
-                channels: self.inputs.len(),
+                channels: self.inputs,
                 channel: (self.places.channel as isize, self.kernel_taps),
                 taps: self.places.taps.iter().copied(),
             };
             let (packed, first) = self.weights;
-            let weights = packed.block(first).add(self.inputs.start * self.kernel_taps * M);
-            tile::<S, M, N>(x, terms, weights, self.bias, to, self.channel);
+            tile::<S, M, N>(x, terms, packed.block(first), self.bias, to, self.channel);
         }
     }
 }

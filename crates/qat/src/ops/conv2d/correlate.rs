@@ -248,7 +248,7 @@ impl Correlation<'_> {
             let bias = if self.bias.is_empty() { &[] } else { &self.bias[first..first + M] };
             let taps = self.offsets.iter().zip(0..).map(|(offset, tap)| (*offset as isize, tap));
             let terms = Terms { channels: 1, channel: (0, 0), taps };
-            tile::<S, M, N>(x, terms, self.rows.block(first), Some(bias), to, channel);
+            tile::<S, M, N>(x, terms, self.rows.block(first), bias, to, channel);
         }
     }
 }
@@ -263,8 +263,8 @@ pub(super) struct Terms<I> {
     pub taps: I,
 }
 
-/// `N` vectors of results of `M` channels, which lie `channel` apart behind `to`, from the vectors at `x`; sums begin with `bias`, with 0
-/// where that is empty, and with the results that are there without it.
+/// `N` vectors of results of `M` channels, which lie `channel` apart behind `to`, from the vectors at `x`; sums begin with `bias`, or
+/// with 0 where that is empty.
 ///
 /// # Safety
 /// The processor has the instructions of `S`, and every vector, weight and result is there.
@@ -273,25 +273,15 @@ pub(super) unsafe fn tile<S: Simd, const M: usize, const N: usize>(
     mut x: [*const f32; N],
     terms: Terms<impl Iterator<Item = (isize, usize)> + Clone>,
     mut weights: *const f32,
-    bias: Option<&[f32]>,
+    bias: &[f32],
     to: [*mut f32; N],
     channel: usize,
 ) {
     unsafe {
         let mut sums = [[S::splat(0.0); N]; M];
-        match bias {
-            None => {
-                for m in 0..M {
-                    for n in 0..N {
-                        sums[m][n] = S::load(to[n].add(m * channel));
-                    }
-                }
-            }
-            Some([]) => {}
-            Some(bias) => {
-                for m in 0..M {
-                    sums[m] = [S::splat(bias[m]); N];
-                }
+        if !bias.is_empty() {
+            for m in 0..M {
+                sums[m] = [S::splat(bias[m]); N];
             }
         }
         for _ in 0..terms.channels {

@@ -184,7 +184,7 @@ impl Tiles<'_> {
             let to: [*mut f32; N] = std::array::from_fn(|n| results.add(n * S::LANES));
             let channel = ((self.places.len() * S::LANES) as isize, 1);
             let terms = Terms { channels: self.outputs, channel, taps: std::iter::once((0, 0)) };
-            tile::<S, M, N>(x, terms, self.packed.block(row), Some(&[]), to, N * S::LANES);
+            tile::<S, M, N>(x, terms, self.packed.block(row), &[], to, N * S::LANES);
             for m in 0..M {
                 for n in 0..N {
                     let sum = self.sums.as_mut_ptr().add(self.places[first + n] + self.targets[row + m]);

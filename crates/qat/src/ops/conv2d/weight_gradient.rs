@@ -81,13 +81,14 @@ pub(in crate::ops) fn conv2d_weight_gradient(shape: &Conv2dShape, x: Input<'_>, 
         return vec![0.0; shape.weight_len()];
     }
     let (images, channels) = (weight_gradient_by_images::cost(shape), weight_gradient_by_channels::cost(shape));
-    let positions = cost(shape);
+    let (planes, offsets) = laid_out(shape);
+    let positions = cost(shape, &planes, offsets.len());
     if images < channels.min(positions) {
         weight_gradient_by_images::weight_gradient(shape, x, dy)
     } else if channels < positions {
         x.with_all(|x| weight_gradient_by_channels::weight_gradient(shape, x, dy))
     } else {
-        by_positions(shape, x, dy)
+        by_positions(shape, &planes, &offsets, x, dy)
     }
 }
 
@@ -100,10 +101,9 @@ fn laid_out(shape: &Conv2dShape) -> (Planes, Vec<usize>) {
 }
 
 /// As [`conv2d_weight_gradient`], with vectors over positions; of maps that are not empty.
-fn by_positions(shape: &Conv2dShape, x: Input<'_>, dy: &[f32]) -> Vec<f32> {
+fn by_positions(shape: &Conv2dShape, planes: &Planes, offsets: &[usize], x: Input<'_>, dy: &[f32]) -> Vec<f32> {
     let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
     let (area, input_area) = (shape.output_area(), shape.input_area());
-    let (planes, offsets) = laid_out(shape);
     let columns = offsets.len();
 
     // Rows of whole vectors are read where they lie; others go into one flat row with zeros between them.
@@ -175,7 +175,7 @@ fn by_positions(shape: &Conv2dShape, x: Input<'_>, dy: &[f32]) -> Vec<f32> {
                 x_image: if source.is_some() { shape.c_in * input_area } else { image },
                 x_row: planes.pitch,
                 x_step: 1,
-                offsets: &offsets,
+                offsets,
                 images: count,
                 rows: if is_aligned { rows } else { 1 },
                 width: if is_aligned { width } else { flat },
@@ -195,9 +195,7 @@ fn by_positions(shape: &Conv2dShape, x: Input<'_>, dy: &[f32]) -> Vec<f32> {
 }
 
 /// Cycles for an image and a group, about.
-fn cost(shape: &Conv2dShape) -> usize {
-    let (planes, offsets) = laid_out(shape);
-    let columns = offsets.len();
+fn cost(shape: &Conv2dShape, planes: &Planes, columns: usize) -> usize {
     let area = shape.output_area();
     let [rows, width] = if planes.pitch == shape.output[1] { [1, area] } else { shape.output };
     let is_aligned = width.is_multiple_of(LANES);
