@@ -123,7 +123,7 @@ struct PartArgs {
 }
 
 /// Gives `dx`, and for each part and channel `[parts, channels]` the sum of the gradients of the step and that of the gradients of what
-/// was clipped; where a channel is one part, the latter times `-scale`.
+/// was clipped, 0 without zero points; where a channel is one part, the latter times `-scale`.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn backward_kernel(
     x: &[f32],
@@ -138,6 +138,7 @@ fn backward_kernel(
     grid: GridArgs,
 ) {
     let width = comptime![parts.width];
+    let has_zero = comptime![zero.is_some()];
     let channel = channel_of_unit(width);
     let mut scale_sum = 0.0f32;
     let mut zero_sum = 0.0f32;
@@ -169,7 +170,9 @@ fn backward_kernel(
             dx[at] = select(passes, gradient, 0.0f32);
             let share = code(rounded, zero, &grid) - select(is_clipped, 0.0f32, t);
             scale_sum += gradient * select(is_nan, grid.nan, share);
-            zero_sum += select(is_clipped, gradient, 0.0f32);
+            if has_zero {
+                zero_sum += select(is_clipped, gradient, 0.0f32);
+            }
             index += comptime![(UNITS / width) as usize];
         }
     }
@@ -299,7 +302,8 @@ pub(in super::super) fn fake_quantize(
     y
 }
 
-/// The gradients of [`fake_quantize`]: of `x`, and for each channel of `scale` and of the zero point.
+/// The gradients of [`fake_quantize`]: of `x`, and for each channel of `scale` and of the zero point; the latter are 0 where there are no
+/// zero points.
 pub(in super::super) fn fake_quantize_gradients(
     x: CubeTensor,
     dy: CubeTensor,
