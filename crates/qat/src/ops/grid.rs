@@ -155,6 +155,11 @@ impl Channels {
         self.count > 1 && self.inner == 1
     }
 
+    /// Whether each of some numbers' channels is a single run.
+    fn is_run_each(&self, numbers: usize) -> bool {
+        !self.is_by_row() && self.count > 1 && numbers == self.count * self.inner
+    }
+
     /// Numbers of a run.
     pub(super) fn run(&self) -> usize {
         if self.count == 1 { usize::MAX } else { self.inner.max(1) }
@@ -193,25 +198,44 @@ pub(super) fn fake_quantize_gradients(
     assert_eq!(x.len(), dy.len(), "the gradient's length");
     let steps = &Steps::new(scale, zero, channels, grid);
     let mut dx: Vec<f32> = Vec::with_capacity(x.len());
+    let (mut d_scale, mut d_zero) = (vec![0.0; channels.count], vec![0.0; channels.count]);
     let part = channels.part();
-    // The sums of each task, for channels from its first one on.
-    let parts = x.par_chunks(part).zip(dy.par_chunks(part));
-    let parts = dx.spare_capacity_mut()[..x.len()].par_chunks_mut(part).zip(parts).enumerate();
-    let sums: Vec<Vec<[f32; 2]>> =
-        map_parts(parts, |(index, (dx, (x, dy)))| dispatch(Backward { x, dy, dx, steps, first: index * part / channels.run() }));
-    let mut totals = vec![[0.0f64; 2]; channels.count];
-    for (index, sums) in sums.iter().enumerate() {
-        let first = if channels.is_by_row() { 0 } else { index * part / channels.run() };
-        for (run, [of_scale, clipped]) in sums.iter().enumerate() {
-            let total = &mut totals[(first + run) % channels.count];
-            total[0] += f64::from(*of_scale);
-            total[1] += f64::from(*clipped);
+    let parts = dx.spare_capacity_mut()[..x.len()].par_chunks_mut(part).zip(x.par_chunks(part).zip(dy.par_chunks(part)));
+    let d_zero_of = |scale: f32, clipped: f64| (-f64::from(scale) * clipped) as f32;
+    if channels.is_run_each(x.len()) {
+        let runs = part / channels.inner;
+        let sums = d_scale.par_chunks_mut(runs).zip(d_zero.par_chunks_mut(runs)).zip(scale.par_chunks(runs));
+        for_parts(parts.zip(sums).enumerate(), |(index, ((dx, (x, dy)), ((of_scale, d_zero), scale)))| {
+            let clipped = if steps.has_zero { &mut *d_zero } else { &mut [] };
+            dispatch(Backward { x, dy, dx, of_scale, clipped, steps, first: index * runs });
+            if steps.has_zero {
+                d_zero.iter_mut().zip(scale).for_each(|(sum, scale)| *sum = d_zero_of(*scale, f64::from(*sum)));
+            }
+        });
+    } else {
+        // The sums of each task, for channels from its first one on.
+        let sums = map_parts(parts.enumerate(), |(index, (dx, (x, dy)))| {
+            let count = if channels.is_by_row() { channels.count } else { x.len().div_ceil(channels.run()) };
+            let (mut of_scale, mut clipped) = (vec![0.0; count], vec![0.0; if steps.has_zero { count } else { 0 }]);
+            let first = if channels.is_by_row() { 0 } else { index * part / channels.run() };
+            dispatch(Backward { x, dy, dx, of_scale: &mut of_scale, clipped: &mut clipped, steps, first });
+            (first, of_scale, clipped)
+        });
+        let mut totals = vec![[0.0f64; 2]; channels.count];
+        for (first, of_scale, clipped) in sums {
+            for (run, sum) in of_scale.into_iter().enumerate() {
+                totals[(first + run) % channels.count][0] += f64::from(sum);
+            }
+            for (run, sum) in clipped.into_iter().enumerate() {
+                totals[(first + run) % channels.count][1] += f64::from(sum);
+            }
+        }
+        for ((d_scale, d_zero), (total, scale)) in d_scale.iter_mut().zip(&mut d_zero).zip(totals.iter().zip(scale)) {
+            (*d_scale, *d_zero) = (total[0] as f32, d_zero_of(*scale, total[1]));
         }
     }
     // SAFETY: every run has been written.
     unsafe { dx.set_len(x.len()) };
-    let d_scale = totals.iter().map(|sums| sums[0] as f32).collect();
-    let d_zero = totals.iter().zip(scale).map(|(sums, scale)| (-f64::from(*scale) * sums[1]) as f32).collect();
     Gradients { dx, d_scale, d_zero }
 }
 
@@ -233,11 +257,16 @@ impl<'a> Steps<'a> {
         Self { scale, zero, has_zero, channels, grid }
     }
 
-    /// That of a run, counted from the first one of all.
+    /// Those of runs one after the other, from that run on, counted from the first one of all.
     #[inline(always)]
-    fn of_run(&self, run: usize) -> Quantizer {
-        let channel = run % self.channels.count;
-        Quantizer { scale: self.scale[channel], zero: self.zero[channel], grid: self.grid }
+    fn from_run(&self, run: usize) -> impl Iterator<Item = Quantizer> {
+        // A division for each run costs as much as the numbers of a short one.
+        let mut channel = run % self.channels.count;
+        std::iter::repeat_with(move || {
+            let of_channel = channel;
+            channel = if channel + 1 == self.channels.count { 0 } else { channel + 1 };
+            Quantizer { scale: self.scale[of_channel], zero: self.zero[of_channel], grid: self.grid }
+        })
     }
 }
 
@@ -279,8 +308,7 @@ impl Kernel for Forward<'_> {
             }
             return;
         }
-        for (index, (y, x)) in y.chunks_mut(run).zip(x.chunks(run)).enumerate() {
-            let quantizer = steps.of_run(first + index);
+        for (quantizer, (y, x)) in steps.from_run(first).zip(y.chunks_mut(run).zip(x.chunks(run))) {
             for (y, x) in y.iter_mut().zip(x) {
                 y.write(quantizer.apply(*x));
             }
@@ -288,40 +316,51 @@ impl Kernel for Forward<'_> {
     }
 }
 
-/// The numbers of a task; gives for each run, or for each channel of rows, the gradient of the step and the sum of the gradients of
-/// what was clipped.
+/// The numbers of a task, with the sums of each run, or of each channel of rows.
 struct Backward<'a> {
     x: &'a [f32],
     dy: &'a [f32],
     dx: &'a mut [MaybeUninit<f32>],
+    /// Of the gradients of the step; 0 before.
+    of_scale: &'a mut [f32],
+    /// Of the gradients of what was clipped, 0 before; empty without zero points.
+    clipped: &'a mut [f32],
     steps: &'a Steps<'a>,
     /// Runs before these.
     first: usize,
 }
 
 impl Kernel for Backward<'_> {
-    type Output = Vec<[f32; 2]>;
+    type Output = ();
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) -> Vec<[f32; 2]> {
-        let Self { x, dy, dx, steps, first } = self;
+    unsafe fn run<S: Simd>(self) {
+        let Self { x, dy, dx, of_scale: of_scales, clipped: of_clipped, steps, first } = self;
         let (count, run, grid) = (steps.channels.count, steps.channels.run(), steps.grid);
         if steps.channels.is_by_row() {
-            let (mut of_scale, mut clipped) = (vec![0.0f32; count], vec![0.0f32; count]);
             for (dx, (x, dy)) in dx.chunks_mut(count).zip(x.chunks(count).zip(dy.chunks(count))) {
-                let numbers = dx.iter_mut().zip(x).zip(dy).zip(steps.scale).zip(&*steps.zero);
-                for (((((dx, x), dy), scale), zero), (of_scale, clipped)) in numbers.zip(of_scale.iter_mut().zip(&mut clipped)) {
-                    let [d, s, c] = Quantizer { scale: *scale, zero: *zero, grid }.gradients(*x, *dy);
-                    dx.write(d);
-                    *of_scale += s;
-                    *clipped += c;
+                let steps =
+                    steps.scale.iter().zip(&*steps.zero).map(|(scale, zero)| Quantizer { scale: *scale, zero: *zero, grid });
+                let numbers = dx.iter_mut().zip(x).zip(dy).zip(steps).zip(of_scales.iter_mut());
+                if of_clipped.is_empty() {
+                    for ((((dx, x), dy), quantizer), of_scale) in numbers {
+                        let [d, s, _] = quantizer.gradients(*x, *dy);
+                        dx.write(d);
+                        *of_scale += s;
+                    }
+                } else {
+                    for (((((dx, x), dy), quantizer), of_scale), clipped) in numbers.zip(of_clipped.iter_mut()) {
+                        let [d, s, c] = quantizer.gradients(*x, *dy);
+                        dx.write(d);
+                        *of_scale += s;
+                        *clipped += c;
+                    }
                 }
             }
-            return of_scale.into_iter().zip(clipped).map(|(of_scale, clipped)| [of_scale, clipped]).collect();
+            return;
         }
-        let mut sums = Vec::with_capacity(x.len().div_ceil(run));
-        for (index, (dx, (x, dy))) in dx.chunks_mut(run).zip(x.chunks(run).zip(dy.chunks(run))).enumerate() {
-            let quantizer = steps.of_run(first + index);
+        let runs = dx.chunks_mut(run).zip(x.chunks(run).zip(dy.chunks(run))).zip(of_scales).enumerate();
+        for (quantizer, (index, ((dx, (x, dy)), sum))) in steps.from_run(first).zip(runs) {
             let (mut of_scale, mut clipped) = ([0.0f32; LANES], [0.0f32; LANES]);
             let whole = x.len() / LANES * LANES;
             let chunks = x[..whole].chunks_exact(LANES).zip(dy[..whole].chunks_exact(LANES));
@@ -339,9 +378,11 @@ impl Kernel for Backward<'_> {
                 of_scale[lane] += s;
                 clipped[lane] += c;
             }
-            // Short runs spend most of their time on totals.
-            sums.push([total(of_scale), if steps.has_zero { total(clipped) } else { 0.0 }]);
+            // Short runs spend much of their time on totals.
+            *sum = total(of_scale);
+            if let Some(sum) = of_clipped.get_mut(index) {
+                *sum = total(clipped);
+            }
         }
-        sums
     }
 }
