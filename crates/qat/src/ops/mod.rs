@@ -2,7 +2,7 @@
 //!
 //! On Burn's Flex and ndarray backends they are kernels of this crate, entered through Burn's backend extensions: [`layer`],
 //! [`max_pool2d`], [`norm`], [`finish`], [`pad`], [`slice`], [`fake_quantize`], [`weight_step`], [`range`] and [`adam`]; on wgpu and CUDA
-//! [`fake_quantize`] is one. On every other device, for numbers other than f32, and within [`with_reference_operations`], they are the compositions of Burn operations that define them, in [`reference`].
+//! [`fake_quantize`], [`weight_step`] and [`range`] are. On every other device, for numbers other than f32, and within [`with_reference_operations`], they are the compositions of Burn operations that define them, in [`reference`].
 //! Results of the kernels do not depend on the number of threads, and are the same in every run on one machine.
 
 mod adam;
@@ -42,6 +42,8 @@ use backend::{
     AdamOperands, AdamOps, AdamOutput, FakeQuantizeOps, FinishOperands, FinishOps, GridOperands, MaxPool2dOps, NormOperands,
     NormOps, NormOutput, Operand, RangeOps, RangeValue, RegionOps, WeightStepOps,
 };
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use backend::{QueuedAdamOps, RangeQuantizeOps};
 pub(crate) use grid::{Channels, Grid};
 pub(crate) use layer::{
     LayerParameters, NormParameters, NormStatisticsOf, conv2d, conv2d_output, layer, takes_conv2d, takes_linear,
@@ -62,7 +64,7 @@ pub(crate) fn fake_quantize<const D: usize>(
     mut grid: Grid,
 ) -> Tensor<D> {
     grid.keeps_infinity = !x.device().is_autodiff();
-    if !has_grid_kernel(&x) || !has_grid_kernel(&scale) {
+    if !has_grid_kernels(&x) || !has_grid_kernels(&scale) {
         return reference::fake_quantize(x, scale, zero, channel_axis, grid);
     }
     let channels = channels(&x, channel_axis);
@@ -86,7 +88,7 @@ pub(crate) fn weight_step<const D: usize>(
     steps: f32,
     min_scale: f32,
 ) -> Tensor<1> {
-    if !has_kernels(&weight) {
+    if !has_grid_kernels(&weight) {
         return reference::weight_step(weight, channel_axis, steps, min_scale);
     }
     let channels = channels(&weight, channel_axis);
@@ -117,6 +119,8 @@ pub(crate) enum Ending {
         max: Tensor<1>,
         /// What the range is laid over.
         codes: RangeCodes,
+        /// Its step, `[1]`, detached.
+        step: Tensor<1>,
     },
 }
 
@@ -134,7 +138,13 @@ impl Ending {
         match self {
             Self::Clamp(clamp) => clamp.apply(x),
             Self::Grid { grid, scale, zero } => fake_quantize(x, scale, zero, None, grid),
-            Self::Range { grid, min, max, codes } => {
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Self::Range { grid, min, max, codes, step }
+                if [&min, &max].into_iter().all(|end| has_grid_kernels(end)) && has_grid_kernels(&x) =>
+            {
+                range_quantize(x, [min, max, step], codes, grid)
+            }
+            Self::Range { grid, min, max, codes, .. } => {
                 let (scale, zero) = reference::range(min, max, codes);
                 fake_quantize(x, scale, zero, None, grid)
             }
@@ -142,28 +152,39 @@ impl Ending {
     }
 }
 
+/// The numbers of `x` on the grid of a range, on a device where its ends and its step are operands of one operation.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn range_quantize<const D: usize>(x: Tensor<D>, [min, max, step]: [Tensor<1>; 3], codes: RangeCodes, grid: Grid) -> Tensor<D> {
+    let zero = (codes.ends == RangeEnds::Both).then(|| range_value(&min, &max, codes, RangeValue::ZeroPoint));
+    let [min, max, step] = [min, max, step].map(Tensor::into_dispatch);
+    let (x, zero) = (x.into_dispatch(), Operand::new(zero));
+    Tensor::from_dispatch(<Dispatch as RangeQuantizeOps>::training_range_quantize(x, min, max, step, zero, codes, grid))
+}
+
+/// What follows from a range, `[1]`, detached, on a device with a kernel for it.
+fn range_value(min: &Tensor<1>, max: &Tensor<1>, codes: RangeCodes, value: RangeValue) -> Tensor<1> {
+    let (min, max) = (min.clone().into_dispatch(), max.clone().into_dispatch());
+    Tensor::from_dispatch(<Dispatch as RangeOps>::training_range(min, max, codes, value))
+}
+
 /// Step of a range, and zero point where it has both ends, `[1]` each, detached (Q2), (Q3), (Q60).
 pub(crate) fn range(min: Tensor<1>, max: Tensor<1>, codes: RangeCodes) -> (Tensor<1>, Option<Tensor<1>>) {
-    if !has_kernels(&min) || !has_kernels(&max) {
+    if !has_grid_kernels(&min) || !has_grid_kernels(&max) {
         let (scale, zero) = reference::range(min, max, codes);
         return (scale.detach(), zero.map(Tensor::detach));
     }
-    let value = |value: RangeValue| {
-        let (min, max) = (min.clone().into_dispatch(), max.clone().into_dispatch());
-        Tensor::from_dispatch(<Dispatch as RangeOps>::training_range(min, max, codes, value))
-    };
+    let value = |value| range_value(&min, &max, codes, value);
     (value(RangeValue::Step), (codes.ends == RangeEnds::Both).then(|| value(RangeValue::ZeroPoint)))
 }
 
 /// What puts numbers on the grid of a range, and the step of that, `[1]`, detached.
 pub(crate) fn range_ending(grid: Grid, min: Tensor<1>, max: Tensor<1>, codes: RangeCodes) -> (Ending, Tensor<1>) {
-    if !has_kernels(&min) || !has_kernels(&max) {
+    if !has_grid_kernels(&min) || !has_grid_kernels(&max) {
         let (scale, zero) = reference::range(min, max, codes);
         return (Ending::Grid { grid, scale: scale.clone(), zero }, scale.detach());
     }
-    let (low, high) = (min.clone().into_dispatch(), max.clone().into_dispatch());
-    let scale = <Dispatch as RangeOps>::training_range(low, high, codes, RangeValue::Step);
-    (Ending::Range { grid, min, max, codes }, Tensor::from_dispatch(scale))
+    let step = range_value(&min, &max, codes, RangeValue::Step);
+    (Ending::Range { grid, min, max, codes, step: step.clone() }, step)
 }
 
 /// A clamp and, with steps, the grid after it, of `x` or of the sum of `x` and a `y` of its shape (Q90).
@@ -290,8 +311,8 @@ fn moved<const D: usize>(x: Tensor<D>, region: Region, to: Move, shape: [usize; 
 /// Whether [`adam`] takes a parameter with these tensors: its gradient and, where it has them, its moments.
 pub(crate) fn has_adam_kernel<const D: usize>(parameter: &Tensor<D>, others: &[&Tensor<D>]) -> bool {
     let dims = parameter.dims();
-    let takes = |x: &Tensor<D>| x.dtype() == DType::F32 && x.dims() == dims && is_host(x.device().as_dispatch());
-    !REFERENCE.get() && takes(parameter) && others.iter().all(|x| takes(x))
+    let takes = |x: &&Tensor<D>| x.dims() == dims && !x.device().is_autodiff() && has_grid_kernels(x);
+    [parameter].iter().chain(others).all(takes)
 }
 
 /// One step of Adam or AdamW: the parameter, the mean of its gradients and that of their squares, after it. There are no moments before the
@@ -306,6 +327,14 @@ pub(crate) fn adam<const D: usize>(
     step: AdamStep,
 ) -> (Tensor<D>, (Tensor<D>, Tensor<D>)) {
     let (moment_1, moment_2) = moments.unzip();
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if is_cube(parameter.device().as_dispatch()) {
+        let [moment_1, moment_2] = [moment_1, moment_2].map(Operand::new);
+        let (parameter, gradient) = (parameter.into_dispatch(), gradient.into_dispatch());
+        let (parameter, moment_1, moment_2) =
+            <Dispatch as QueuedAdamOps>::training_queued_adam(parameter, gradient, moment_1, moment_2, step);
+        return (Tensor::from_dispatch(parameter), (Tensor::from_dispatch(moment_1), Tensor::from_dispatch(moment_2)));
+    }
     let operands = AdamOperands {
         parameter: parameter.into_dispatch(),
         gradient: gradient.into_dispatch(),
@@ -334,10 +363,10 @@ pub fn with_reference_operations<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Whether fake quantization of a tensor is a kernel of this crate.
-fn has_grid_kernel<const D: usize>(x: &Tensor<D>) -> bool {
+/// Whether fake quantization of a tensor, its steps and its ranges are kernels of this crate, and a step of Adam.
+fn has_grid_kernels<const D: usize>(x: &Tensor<D>) -> bool {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if matches!(x.device().inner().as_dispatch(), DispatchDevice::Cube(_)) {
+    if is_cube(x.device().inner().as_dispatch()) {
         return x.dtype() == DType::F32 && !REFERENCE.get();
     }
     has_kernels(x)
@@ -346,6 +375,12 @@ fn has_grid_kernel<const D: usize>(x: &Tensor<D>) -> bool {
 /// Whether all kernels of this crate take a tensor.
 fn has_kernels<const D: usize>(x: &Tensor<D>) -> bool {
     is_host(x.device().inner().as_dispatch()) && x.dtype() == DType::F32 && !REFERENCE.get()
+}
+
+/// Whether a device has the kernels of [`cube`].
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn is_cube(device: &DispatchDevice) -> bool {
+    matches!(device, DispatchDevice::Cube(_))
 }
 
 /// Whether the numbers of a device lie in the memory of the processor; `Autodiff` of one is another device.

@@ -21,7 +21,7 @@ pub(crate) struct RangeCodes {
 }
 
 /// What of a range decides on its step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RangeEnds {
     /// The upper end, since the lower one is 0.
     Upper,

@@ -68,7 +68,7 @@ pub(crate) fn finish<const D: usize>(x: Tensor<D>, y: Option<Tensor<D>>, ending:
     match ending {
         Ending::Clamp(clamp) => clamp.apply(x),
         Ending::Grid { grid, scale, zero } => fake_quantize(x, scale, zero, None, grid),
-        Ending::Range { grid, min, max, codes } => {
+        Ending::Range { grid, min, max, codes, .. } => {
             let (scale, zero) = range(min, max, codes);
             fake_quantize(x, scale, zero, None, grid)
         }

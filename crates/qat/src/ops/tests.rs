@@ -72,7 +72,8 @@ impl After {
             }
             Self::Range(grid, codes, ends) => {
                 let [min, max] = ends.map(number);
-                (Ending::Range { grid, min: min.clone(), max: max.clone(), codes }, vec![min, max])
+                let (step, _) = range(min.clone(), max.clone(), codes);
+                (Ending::Range { grid, min: min.clone(), max: max.clone(), codes, step }, vec![min, max])
             }
         }
     }

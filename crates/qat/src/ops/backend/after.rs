@@ -40,7 +40,7 @@ impl GridOperands<Dispatch> {
         let (after, first, second) = match ending {
             Ending::Clamp(clamp) => (After::Clamp(clamp), None, None),
             Ending::Grid { grid, scale, zero } => (After::Grid(grid), Some(scale), zero),
-            Ending::Range { grid, min, max, codes } => (After::Range(grid, codes), Some(min), Some(max)),
+            Ending::Range { grid, min, max, codes, .. } => (After::Range(grid, codes), Some(min), Some(max)),
         };
         (after, Self { first: Operand::new(first), second: Operand::new(second) })
     }

@@ -28,6 +28,8 @@ use burn::tensor::Tensor;
 
 pub(super) use adam::{AdamOperands, AdamOps, AdamOutput};
 pub(super) use after::GridOperands;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(super) use cube::{QueuedAdamOps, RangeQuantizeOps};
 pub(super) use fake_quantize::FakeQuantizeOps;
 pub(super) use finish::{FinishOperands, FinishOps};
 pub(super) use layer::{Layer, LayerNorm, LayerOperands, LayerOps, LayerOutput};

@@ -17,9 +17,16 @@ pub(crate) enum RangeValue {
 }
 
 /// Step and zero point.
-#[backend_extension(Flex, NdArray: cfg(feature = "ndarray"), Autodiff)]
+#[backend_extension(
+    Flex,
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Fusion: cfg(any(feature = "wgpu", feature = "cuda")),
+    Autodiff
+)]
 pub(crate) trait RangeOps: Backend {
     /// The step or zero point of a range, all of shape `[1]`; without a gradient.
+    #[fusion(dtype = min, shape = min)]
     fn training_range(min: FloatTensor<Self>, max: FloatTensor<Self>, codes: RangeCodes, value: RangeValue) -> FloatTensor<Self>;
 }
 

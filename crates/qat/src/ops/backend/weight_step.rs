@@ -9,9 +9,16 @@ use crate::ops::grid::Channels;
 use crate::ops::largest::largest;
 
 /// Steps of weights.
-#[backend_extension(Flex, NdArray: cfg(feature = "ndarray"), Autodiff)]
+#[backend_extension(
+    Flex,
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Fusion: cfg(any(feature = "wgpu", feature = "cuda")),
+    Autodiff
+)]
 pub(crate) trait WeightStepOps: Backend {
     /// `max |w| / steps` of each channel, `[channels]`, or where that is less `min_scale`; without a gradient.
+    #[fusion(meta = |_weight, channels, _steps, _min_scale| super::cube::of_channels(*channels))]
     fn training_weight_step(weight: FloatTensor<Self>, channels: Channels, steps: f32, min_scale: f32) -> FloatTensor<Self>;
 }
 

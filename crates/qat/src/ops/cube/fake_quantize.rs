@@ -25,22 +25,15 @@ use cubecl::prelude::*;
 use cubecl::{calculate_cube_count_elemwise, cube};
 
 use super::super::grid::{Channels, Grid};
+use super::channels::{ChannelArgs, SIDE_BY_SIDE, UNITS, channel_of_unit, cubes, in_memory, place};
+use super::memory::{buffer, is_dense, lies_as, like};
 use crate::clamp::Clamp;
-
-/// Units of a cube that sums.
-const UNITS: u32 = 256;
-
-/// Channels that a cube sums side by side where neighbours in memory are of different channels.
-const SIDE_BY_SIDE: u32 = 32;
 
 /// Numbers that a unit adds before another part is begun.
 const NUMBERS_OF_A_UNIT: usize = 8;
 
 /// Cubes that a launch is divided into, at most, unless there are more channels.
 const CUBES: usize = 1024;
-
-/// Cubes along one axis of a launch.
-const CUBES_OF_AN_AXIS: usize = 65535;
 
 /// A [`Grid`] as a kernel's argument.
 #[derive(CubeLaunch, CubeType)]
@@ -56,15 +49,6 @@ struct GridArgs {
     /// No gradient passes at `min` either.
     #[cube(comptime)]
     is_relu: bool,
-}
-
-/// A [`Channels`] as a kernel's argument.
-#[derive(CubeLaunch, CubeType)]
-struct ChannelArgs {
-    count: usize,
-    inner: usize,
-    #[cube(comptime)]
-    is_one: bool,
 }
 
 /// `clamp(x, a, b)` and its quotient by the step.
@@ -151,13 +135,7 @@ fn backward_kernel(
             end = parts.length;
         }
         while index < end {
-            let at = if comptime![channels.is_one] {
-                index
-            } else if comptime![width > 1] {
-                index * channels.count + channel
-            } else {
-                (index / channels.inner * channels.count + channel) * channels.inner + index % channels.inner
-            };
+            let at = place(index, channel, &channels, width);
             let number = x[at];
             let gradient = dy[at];
             let t = quotient(number, step, &grid);
@@ -223,13 +201,6 @@ fn add_parts_kernel(
     }
 }
 
-/// The channel that this unit sums numbers of.
-#[cube]
-fn channel_of_unit(#[comptime] width: u32) -> usize {
-    let group = CUBE_POS_Y as usize + CUBE_POS_Z as usize * CUBE_COUNT_Y as usize;
-    group * comptime![width as usize] + (UNIT_POS % width) as usize
-}
-
 /// Adds the numbers of all units of a cube that are a multiple of `width` apart; the first `width` hold the sums.
 #[cube]
 fn sum_over_units(a: &mut Shared<[f32]>, b: &mut Shared<[f32]>, #[comptime] width: u32) {
@@ -252,17 +223,6 @@ impl Grid {
     fn args(self) -> GridArgsLaunch {
         let Self { low, high, clamp, keeps_infinity } = self;
         GridArgsLaunch::new(low, high, clamp.min, clamp.max, f32::NAN, keeps_infinity, clamp == Clamp::RELU)
-    }
-}
-
-impl Channels {
-    fn args(self) -> ChannelArgsLaunch {
-        ChannelArgsLaunch::new(self.count, self.inner, self.count == 1)
-    }
-
-    /// Channels that a cube sums side by side.
-    fn width(self) -> u32 {
-        if self.is_by_row() { SIDE_BY_SIDE } else { 1 }
     }
 }
 
@@ -330,9 +290,6 @@ pub(in super::super) fn fake_quantize_gradients(
         empty_device_contiguous_dtype(scale.client.clone(), scale.device.clone(), shape, DType::F32)
     };
     let (scale_sums, zero_sums) = (sums(parts), sums(parts));
-    let cubes = |parts: usize, groups: usize| {
-        CubeCount::new_3d(parts as u32, groups.min(CUBES_OF_AN_AXIS) as u32, groups.div_ceil(CUBES_OF_AN_AXIS) as u32)
-    };
     let (client, address) = (x.client.clone(), x.required_address_type());
     // SAFETY: all indices are below the number of numbers, of channels, or of parts times channels.
     unsafe {
@@ -377,67 +334,6 @@ pub(in super::super) fn fake_quantize_gradients(
         );
     }
     [dx, d_scale, d_zero]
-}
-
-/// A contiguous or otherwise dense tensor as a kernel's argument, in the order of memory.
-fn buffer(tensor: CubeTensor) -> BufferArg {
-    let tensor = if is_dense(&tensor) { tensor } else { into_contiguous(tensor) };
-    tensor.into_buffer_arg()
-}
-
-/// A new tensor that lies in memory as another.
-fn like(tensor: &CubeTensor) -> CubeTensor {
-    let mut new = empty_device_contiguous_dtype(tensor.client.clone(), tensor.device.clone(), tensor.shape(), tensor.dtype);
-    new.meta = tensor.meta.clone();
-    new
-}
-
-/// Axes of more than one number with their steps in memory, the closest one first.
-fn axes(tensor: &CubeTensor) -> Vec<(usize, usize)> {
-    let shape = tensor.meta.shape().iter().copied();
-    let mut axes: Vec<_> = tensor.meta.strides().iter().copied().zip(shape).filter(|(_, size)| *size > 1).collect();
-    axes.sort_unstable();
-    axes
-}
-
-/// Whether its numbers lie without gaps and overlaps, in whatever order.
-fn is_dense(tensor: &CubeTensor) -> bool {
-    let mut next = 1;
-    !tensor.meta.is_tiled()
-        && axes(tensor).into_iter().all(|(stride, size)| {
-            let follows = stride == next;
-            next *= size;
-            follows
-        })
-}
-
-/// Whether two tensors of one shape have their numbers at the same places.
-fn lies_as(a: &CubeTensor, b: &CubeTensor) -> bool {
-    let steps = |tensor: &CubeTensor| {
-        let shape = tensor.meta.shape().iter().copied();
-        tensor
-            .meta
-            .strides()
-            .iter()
-            .copied()
-            .zip(shape)
-            .map(|(stride, size)| if size > 1 { stride } else { 0 })
-            .collect::<Vec<_>>()
-    };
-    !b.meta.is_tiled() && steps(a) == steps(b)
-}
-
-/// The channels of a dense tensor in the order of its memory: the step of their axis there takes the place of `inner`.
-fn in_memory(tensor: &CubeTensor, channels: Channels) -> Channels {
-    let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
-    let mut inner = 1;
-    for axis in (0..shape.len()).rev() {
-        if inner == channels.inner && shape[axis] == channels.count {
-            return Channels { count: channels.count, inner: strides[axis] };
-        }
-        inner *= shape[axis];
-    }
-    channels
 }
 
 #[cfg(test)]
