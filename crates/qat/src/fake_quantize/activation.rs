@@ -238,16 +238,17 @@ impl FakeQuantize {
         if self.source != RangeSource::Reader && matches!(self.mode, Mode::Activations | Mode::Quantize) {
             let (min, max, codes) = (self.min.val(), self.max.val(), self.range_codes());
             let grid = self.codes().after(clamp);
-            let (ending, scale) = match &self.reach {
+            let ending = match &self.reach {
                 Some(reach) => {
                     let (_, zero) = range(min, max, codes);
                     let scale = self.learned_step(reach.val(), zero.clone(), elements);
-                    (Ending::Grid { grid, scale: scale.clone(), zero }, scale.detach())
+                    Ending::Grid { grid, scale, zero }
                 }
                 None => range_ending(grid, min, max, codes),
             };
+            let scale = ending.step();
             let (tensor, besides) = op(ending);
-            return (QuantTensor { tensor, scale: Some(scale) }, besides);
+            return (QuantTensor { tensor, scale }, besides);
         }
         let (x, besides) = op(Ending::Clamp(clamp));
         if self.mode == Mode::Observe && self.source == RangeSource::Calibration {

@@ -102,7 +102,15 @@ impl WeightQuantizer {
         }
         let Some(steps) = self.steps(weight.clone(), channel_axis, factor) else { return (weight, None) };
         let channels = weight.dims()[channel_axis];
-        (fake_quantize_weight(weight, steps.clone(), self.format), Some(steps.reshape([channels])))
+        (self.quantized(weight, steps.clone()), Some(steps.reshape([channels])))
+    }
+
+    /// The weight on the grid of its steps. Steps that follow the largest weight clip none, so that its gradient is the result's.
+    fn quantized<const D: usize>(&self, weight: Tensor<D>, steps: Tensor<D>) -> Tensor<D> {
+        match self.reach {
+            None => quantize_on(weight, steps, Grid::UNBOUNDED),
+            Some(_) => fake_quantize_weight(weight, steps, self.format),
+        }
     }
 
     /// The weight with each group on its grid (Q98).
@@ -121,7 +129,7 @@ impl WeightQuantizer {
         let own = self.folded_steps(weight.shape().num_elements(), dims[channel_axis], factor);
         let rows = groups.split(weight, channel_axis);
         let steps = own.map_or_else(|| weight_scale(rows.clone(), Some(0), self.format), |own| own.reshape([groups.count(), 1]));
-        groups.join(fake_quantize_weight(rows, steps, self.format), dims, channel_axis)
+        groups.join(self.quantized(rows, steps), dims, channel_axis)
     }
 
     /// The steps of `weight` as it is quantized, per channel or per tensor, of shape `[1, …, c_out, …, 1]`; `None` where it is not.
@@ -268,9 +276,12 @@ pub fn weight_scale<const D: usize>(weight: Tensor<D>, channel_axis: Option<usiz
 
 /// The weight on the grid of `scale`, a shape that broadcasts to the weight's (Q5).
 pub fn fake_quantize_weight<const D: usize>(weight: Tensor<D>, scale: Tensor<D>, format: IntegerFormat) -> Tensor<D> {
+    quantize_on(weight, scale, Grid::new(format.quant_min() as f32, format.quant_max() as f32))
+}
+
+fn quantize_on<const D: usize>(weight: Tensor<D>, scale: Tensor<D>, grid: Grid) -> Tensor<D> {
     let axis = (0..D).find(|axis| scale.dims()[*axis] != 1);
     let steps: usize = scale.dims().iter().product();
-    let grid = Grid::new(format.quant_min() as f32, format.quant_max() as f32);
     fake_quantize(weight, scale.reshape([steps]), None, axis, grid)
 }
 

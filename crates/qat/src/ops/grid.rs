@@ -52,6 +52,11 @@ impl Grid {
     pub fn after(self, clamp: Clamp) -> Self {
         Self { clamp, ..self }
     }
+
+    /// Whether there is no number that it clips or clamps, so that gradients pass as they are.
+    pub fn clips_nothing(&self) -> bool {
+        (self.low, self.high, self.clamp) == (f32::NEG_INFINITY, f32::INFINITY, Clamp::NONE)
+    }
 }
 
 impl Clamp {
@@ -259,7 +264,7 @@ impl<'a> Steps<'a> {
 
     /// Those of runs one after the other, from that run on, counted from the first one of all.
     #[inline(always)]
-    fn from_run(&self, run: usize) -> impl Iterator<Item = Quantizer> {
+    fn quantizers_from(&self, run: usize) -> impl Iterator<Item = Quantizer> {
         // A division for each run costs as much as the numbers of a short one.
         let mut channel = run % self.channels.count;
         std::iter::repeat_with(move || {
@@ -308,7 +313,7 @@ impl Kernel for Forward<'_> {
             }
             return;
         }
-        for (quantizer, (y, x)) in steps.from_run(first).zip(y.chunks_mut(run).zip(x.chunks(run))) {
+        for (quantizer, (y, x)) in steps.quantizers_from(first).zip(y.chunks_mut(run).zip(x.chunks(run))) {
             for (y, x) in y.iter_mut().zip(x) {
                 y.write(quantizer.apply(*x));
             }
@@ -360,7 +365,7 @@ impl Kernel for Backward<'_> {
             return;
         }
         let runs = dx.chunks_mut(run).zip(x.chunks(run).zip(dy.chunks(run))).zip(of_scales).enumerate();
-        for (quantizer, (index, ((dx, (x, dy)), sum))) in steps.from_run(first).zip(runs) {
+        for (quantizer, (index, ((dx, (x, dy)), sum))) in steps.quantizers_from(first).zip(runs) {
             let (mut of_scale, mut clipped) = ([0.0f32; LANES], [0.0f32; LANES]);
             let whole = x.len() / LANES * LANES;
             let chunks = x[..whole].chunks_exact(LANES).zip(dy[..whole].chunks_exact(LANES));

@@ -120,11 +120,20 @@ pub(crate) enum Ending {
         /// What the range is laid over.
         codes: RangeCodes,
         /// Its step, `[1]`, detached.
-        step: Tensor<1>,
+        step: Box<Tensor<1>>,
     },
 }
 
 impl Ending {
+    /// The step of its grid, `[1]`, detached, where it has one.
+    pub fn step(&self) -> Option<Tensor<1>> {
+        match self {
+            Self::Clamp(_) => None,
+            Self::Grid { scale, .. } => Some(scale.clone().detach()),
+            Self::Range { step, .. } => Some(Tensor::clone(step)),
+        }
+    }
+
     /// With ±∞ as where a gradient is asked for, or not.
     fn on(mut self, is_autodiff: bool) -> Self {
         if let Self::Grid { grid, .. } | Self::Range { grid, .. } = &mut self {
@@ -142,7 +151,7 @@ impl Ending {
             Self::Range { grid, min, max, codes, step }
                 if [&min, &max].into_iter().all(|end| has_grid_kernels(end)) && has_grid_kernels(&x) =>
             {
-                range_quantize(x, [min, max, step], codes, grid)
+                range_quantize(x, [min, max, *step], codes, grid)
             }
             Self::Range { grid, min, max, codes, .. } => {
                 let (scale, zero) = reference::range(min, max, codes);
@@ -177,14 +186,14 @@ pub(crate) fn range(min: Tensor<1>, max: Tensor<1>, codes: RangeCodes) -> (Tenso
     (value(RangeValue::Step), (codes.ends == RangeEnds::Both).then(|| value(RangeValue::ZeroPoint)))
 }
 
-/// What puts numbers on the grid of a range, and the step of that, `[1]`, detached.
-pub(crate) fn range_ending(grid: Grid, min: Tensor<1>, max: Tensor<1>, codes: RangeCodes) -> (Ending, Tensor<1>) {
+/// What puts numbers on the grid of a range.
+pub(crate) fn range_ending(grid: Grid, min: Tensor<1>, max: Tensor<1>, codes: RangeCodes) -> Ending {
     if !has_grid_kernels(&min) || !has_grid_kernels(&max) {
         let (scale, zero) = reference::range(min, max, codes);
-        return (Ending::Grid { grid, scale: scale.clone(), zero }, scale.detach());
+        return Ending::Grid { grid, scale, zero };
     }
-    let step = range_value(&min, &max, codes, RangeValue::Step);
-    (Ending::Range { grid, min, max, codes, step: step.clone() }, step)
+    let step = Box::new(range_value(&min, &max, codes, RangeValue::Step));
+    Ending::Range { grid, min, max, codes, step }
 }
 
 /// A clamp and, with steps, the grid after it, of `x` or of the sum of `x` and a `y` of its shape (Q90).

@@ -72,8 +72,7 @@ impl After {
             }
             Self::Range(grid, codes, ends) => {
                 let [min, max] = ends.map(number);
-                let (step, _) = range(min.clone(), max.clone(), codes);
-                (Ending::Range { grid, min: min.clone(), max: max.clone(), codes, step }, vec![min, max])
+                (super::range_ending(grid, min.clone(), max.clone(), codes), vec![min, max])
             }
         }
     }

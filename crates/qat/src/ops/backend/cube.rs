@@ -18,7 +18,7 @@ use super::weight_step::WeightStepOps;
 use crate::ops::adam::AdamStep;
 use crate::ops::cube::{adam, fake_quantize as kernels, range, weight_step};
 use crate::ops::grid::{Channels, Grid};
-use crate::ops::range::RangeCodes;
+use crate::ops::range::{RangeCodes, RangeEnds};
 
 impl Operand<CubeBackend> {
     fn tensor(self) -> Option<CubeTensor> {
@@ -124,29 +124,35 @@ impl QueuedAdamOps for CubeBackend {
     }
 }
 
-/// Gradients of the ends of a range as an operation that can be queued.
+/// The gradients of [`RangeQuantizeOps`] as an operation that can be queued.
 #[backend_extension(Cube, Fusion)]
-trait RangeGradientOps: Backend {
-    /// Gradients of both ends, for those of the step and of the zero point, all of shape `[1]`.
-    #[fusion(meta = |min, max, _d_step, _d_zero, _codes| (min.clone(), max.clone()))]
-    fn training_range_gradients(
+trait QueuedRangeGradients: Backend {
+    /// Gradients of the numbers and of both ends.
+    #[fusion(meta = |x, _dy, min, max, _scale, _zero, _codes, _grid| (x.clone(), min.clone(), max.clone()))]
+    fn training_range_quantize_gradients(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
         min: FloatTensor<Self>,
         max: FloatTensor<Self>,
-        d_step: FloatTensor<Self>,
-        d_zero: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        #[extension_type] zero: Operand<Self>,
         codes: RangeCodes,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+        grid: Grid,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-impl RangeGradientOps for CubeBackend {
-    fn training_range_gradients(
+impl QueuedRangeGradients for CubeBackend {
+    fn training_range_quantize_gradients(
+        x: CubeTensor,
+        dy: CubeTensor,
         min: CubeTensor,
         max: CubeTensor,
-        d_step: CubeTensor,
-        d_zero: CubeTensor,
+        scale: CubeTensor,
+        zero: Operand<Self>,
         codes: RangeCodes,
-    ) -> (CubeTensor, CubeTensor) {
-        range::range_gradients(min, max, d_step, d_zero, codes).into()
+        grid: Grid,
+    ) -> (CubeTensor, CubeTensor, CubeTensor) {
+        range::range_quantize_gradients(x, dy, [min, max], scale, zero.tensor(), codes, grid).into()
     }
 }
 
@@ -186,7 +192,7 @@ impl RangeQuantizeOps for CubeBackend {
     }
 }
 
-impl<B: FakeQuantizeOps + FakeQuantizeGradients + RangeGradientOps, C: CheckpointStrategy> RangeQuantizeOps for Autodiff<B, C> {
+impl<B: FakeQuantizeOps + QueuedRangeGradients, C: CheckpointStrategy> RangeQuantizeOps for Autodiff<B, C> {
     fn training_range_quantize(
         x: FloatTensor<Self>,
         min: FloatTensor<Self>,
@@ -204,32 +210,39 @@ impl<B: FakeQuantizeOps + FakeQuantizeGradients + RangeGradientOps, C: Checkpoin
         let channels = one_channel(x.shape().num_elements());
         let y = B::training_fake_quantize(x.clone(), scale.clone(), zero.clone(), channels, grid);
         match RangeQuantizeBackward.prepare::<C>([x_node, min_node, max_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((FakeQuantizeState { x, scale, zero, channels, grid }, min, max, codes), y),
+            OpsKind::Tracked(prep) => prep.finish(RangeQuantizeState { x, min, max, scale, zero, codes, grid }, y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
+}
+
+/// What fake quantization by a range was applied to.
+#[derive(Clone, Debug)]
+struct RangeQuantizeState<B: Backend> {
+    x: FloatTensor<B>,
+    min: FloatTensor<B>,
+    max: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    zero: Operand<B>,
+    codes: RangeCodes,
+    grid: Grid,
 }
 
 /// Gradients of the numbers and of both ends.
 #[derive(Debug)]
 struct RangeQuantizeBackward;
 
-impl<B: FakeQuantizeGradients + RangeGradientOps> Backward<B, 3> for RangeQuantizeBackward {
-    type State = (FakeQuantizeState<B>, FloatTensor<B>, FloatTensor<B>, RangeCodes);
+impl<B: QueuedRangeGradients> Backward<B, 3> for RangeQuantizeBackward {
+    type State = RangeQuantizeState<B>;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = grads.consume::<B>(&ops.node);
-        let (state, min, max, codes) = ops.state;
-        let [dx, d_scale, d_zero] = B::fake_quantize_gradients(state, dy);
+        let RangeQuantizeState { x, min, max, scale, zero, codes, grid } = ops.state;
+        let (dx, d_min, d_max) = B::training_range_quantize_gradients(x, dy, min, max, scale, zero, codes, grid);
         let [x_node, min_node, max_node] = ops.parents;
-        if let Some(node) = x_node {
-            grads.register::<B>(node.id, dx);
-        }
-        if min_node.is_none() && max_node.is_none() {
-            return;
-        }
-        let (d_min, d_max) = B::training_range_gradients(min, max, d_scale, d_zero, codes);
-        for (node, gradient) in [(min_node, d_min), (max_node, d_max)] {
+        // A lower end that does not count stays where it is without an optimizer's work.
+        let min_node = min_node.filter(|_| codes.ends != RangeEnds::Upper);
+        for (node, gradient) in [(x_node, dx), (min_node, d_min), (max_node, d_max)] {
             if let Some(node) = node {
                 grads.register::<B>(node.id, gradient);
             }
@@ -307,7 +320,8 @@ mod tests {
                     vec![values(&y), values(&step), values(&x.grad(&gradients).unwrap()), of_end(&min), of_end(&max)]
                 };
                 let kernel = run(&|x, min, max| {
-                    let (ending, step) = range_ending(grid, min, max, codes);
+                    let ending = range_ending(grid, min, max, codes);
+                    let step = ending.step().expect("the grid of a range has one");
                     (finish(x, None, ending), step)
                 });
                 let composed = run(&|x, min, max| {

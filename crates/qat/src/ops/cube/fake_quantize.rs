@@ -19,14 +19,14 @@
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
+use burn_cubecl::ops::numeric::zeros_client;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use cubecl::{calculate_cube_count_elemwise, cube};
 
 use super::super::grid::{Channels, Grid};
 use super::channels::{ChannelArgs, SIDE_BY_SIDE, UNITS, channel_of_unit, cubes, in_memory, place};
-use super::memory::{buffer, is_dense, lies_as, like};
+use super::memory::{buffer, is_dense, lies_as, like, numbers_beside};
 use crate::clamp::Clamp;
 
 /// Numbers that a unit adds before another part is begun.
@@ -101,7 +101,7 @@ struct PartArgs {
     /// Channels that a cube sums side by side.
     #[cube(comptime)]
     width: u32,
-    /// Whether a channel is one part, so that its sums are the gradients.
+    /// Whether a channel is one part, and its sums become the gradients.
     #[cube(comptime)]
     is_whole: bool,
 }
@@ -203,7 +203,7 @@ fn add_parts_kernel(
 
 /// Adds the numbers of all units of a cube that are a multiple of `width` apart; the first `width` hold the sums.
 #[cube]
-fn sum_over_units(a: &mut Shared<[f32]>, b: &mut Shared<[f32]>, #[comptime] width: u32) {
+pub(super) fn sum_over_units(a: &mut Shared<[f32]>, b: &mut Shared<[f32]>, #[comptime] width: u32) {
     let unit = UNIT_POS;
     let mut half = comptime![UNITS / 2].runtime();
     sync_cube();
@@ -272,10 +272,57 @@ pub(in super::super) fn fake_quantize_gradients(
     channels: Channels,
     grid: Grid,
 ) -> [CubeTensor; 3] {
+    let client = scale.client.clone();
     if x.shape().num_elements() == 0 {
-        let none = || zeros_client(scale.client.clone(), scale.device.clone(), Shape::new([channels.count]), DType::F32);
+        let none = || zeros_client(client.clone(), scale.device.clone(), Shape::new([channels.count]), DType::F32);
         return [x, none(), none()];
     }
+    let Sums { dx, of_scale, of_zero, parts } = sums(x, dy, scale.clone(), zero, channels, grid, true);
+    if parts == 1 {
+        return [dx, of_scale, of_zero];
+    }
+    let [d_scale, d_zero] = [(); 2].map(|()| numbers_beside(&scale, channels.count));
+    // The sums of a part lie side by side.
+    let width = if channels.count == 1 { 1 } else { SIDE_BY_SIDE };
+    // SAFETY: all indices are below the number of channels, or of parts times channels.
+    unsafe {
+        add_parts_kernel::launch_unchecked(
+            &client,
+            cubes(1, channels.count.div_ceil(width as usize)),
+            CubeDim::new_1d(UNITS),
+            of_scale.required_address_type(),
+            buffer(of_scale),
+            buffer(of_zero),
+            buffer(scale),
+            buffer(d_scale.clone()),
+            buffer(d_zero.clone()),
+            parts,
+            width,
+        );
+    }
+    [dx, d_scale, d_zero]
+}
+
+/// What the numbers of a tensor give: their gradients, and for each part and channel `[parts, channels]` the sum of the gradients of the
+/// step and that of the gradients of what was clipped.
+pub(super) struct Sums {
+    pub dx: CubeTensor,
+    pub of_scale: CubeTensor,
+    pub of_zero: CubeTensor,
+    pub parts: usize,
+}
+
+/// The gradients of `x`, which is not empty, and what those of step and zero point are made of; where `is_final` and there is one part,
+/// these gradients themselves.
+pub(super) fn sums(
+    x: CubeTensor,
+    dy: CubeTensor,
+    scale: CubeTensor,
+    zero: Option<CubeTensor>,
+    channels: Channels,
+    grid: Grid,
+    is_final: bool,
+) -> Sums {
     let (x, dy) = if is_dense(&x) && lies_as(&x, &dy) { (x, dy) } else { (into_contiguous(x), into_contiguous(dy)) };
     let channels = in_memory(&x, channels);
     let length = x.shape().num_elements() / channels.count;
@@ -285,11 +332,7 @@ pub(in super::super) fn fake_quantize_gradients(
     let parts = length.div_ceil(units * NUMBERS_OF_A_UNIT).min(CUBES / groups).max(1);
     let part = length.div_ceil(parts);
     let dx = like(&x);
-    let sums = |parts: usize| {
-        let shape = Shape::new([parts * channels.count]);
-        empty_device_contiguous_dtype(scale.client.clone(), scale.device.clone(), shape, DType::F32)
-    };
-    let (scale_sums, zero_sums) = (sums(parts), sums(parts));
+    let [of_scale, of_zero] = [(); 2].map(|()| numbers_beside(&scale, parts * channels.count));
     let (client, address) = (x.client.clone(), x.required_address_type());
     // SAFETY: all indices are below the number of numbers, of channels, or of parts times channels.
     unsafe {
@@ -300,40 +343,17 @@ pub(in super::super) fn fake_quantize_gradients(
             address,
             buffer(x),
             buffer(dy),
-            buffer(scale.clone()),
+            buffer(scale),
             zero.map(buffer).into(),
             buffer(dx.clone()),
-            buffer(scale_sums.clone()),
-            buffer(zero_sums.clone()),
+            buffer(of_scale.clone()),
+            buffer(of_zero.clone()),
             channels.args(),
-            PartArgsLaunch::new(length, part, width, parts == 1),
+            PartArgsLaunch::new(length, part, width, is_final && parts == 1),
             grid.args(),
         );
     }
-    if parts == 1 {
-        return [dx, scale_sums, zero_sums];
-    }
-    let (d_scale, d_zero) = (sums(1), sums(1));
-    // The sums of a part lie side by side.
-    let width = if channels.count == 1 { 1 } else { SIDE_BY_SIDE };
-    let groups = channels.count.div_ceil(width as usize);
-    // SAFETY: all indices are below the number of channels, or of parts times channels.
-    unsafe {
-        add_parts_kernel::launch_unchecked(
-            &client,
-            cubes(1, groups),
-            CubeDim::new_1d(UNITS),
-            scale_sums.required_address_type(),
-            buffer(scale_sums),
-            buffer(zero_sums),
-            buffer(scale),
-            buffer(d_scale.clone()),
-            buffer(d_zero.clone()),
-            parts,
-            width,
-        );
-    }
-    [dx, d_scale, d_zero]
+    Sums { dx, of_scale, of_zero, parts }
 }
 
 #[cfg(test)]

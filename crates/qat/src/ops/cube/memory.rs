@@ -1,6 +1,7 @@
 //! How tensors lie in a device's memory: kernels walk those without gaps in the order they lie there, whatever their axes' order is.
 
 use burn::backend::TensorMetadata;
+use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
@@ -36,6 +37,11 @@ pub(super) fn like(tensor: &CubeTensor) -> CubeTensor {
     let mut new = empty_device_contiguous_dtype(tensor.client.clone(), tensor.device.clone(), tensor.shape(), tensor.dtype);
     new.meta = tensor.meta.clone();
     new
+}
+
+/// A new tensor `[count]` on the device of another.
+pub(super) fn numbers_beside(tensor: &CubeTensor, count: usize) -> CubeTensor {
+    empty_device_contiguous_dtype(tensor.client.clone(), tensor.device.clone(), Shape::new([count]), DType::F32)
 }
 
 /// Whether two tensors of one shape have their numbers at the same places.
