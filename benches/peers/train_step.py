@@ -2,9 +2,10 @@
 """Times training steps of this workspace, PyTorch and TensorFlow on the same networks, in turns, and prints tables of times and ratios.
 
     python benches/peers/train_step.py [--torch PYTHON] [--tensorflow PYTHON] [--compile] [--busy] [--rounds 5]
-        [--batch 64] [--repeats 8] [--nets lenet,resnet8,resnet20] [--ours PROGRAM]
+        [--batch 64] [--repeats 8] [--nets lenet,resnet8,resnet20] [--ours PROGRAM] [--device wgpu] [--torch-device cuda]
 
-A step is forward, cross entropy, backward and Adam, on random images, with two threads. Ours is the benchmark `train_step` of the
+A step is forward, cross entropy, backward and Adam, on random images, with two threads. Networks are `lenet`, `resnet8`, `resnet20` and
+`mobilenet-v1-025`. Ours is the benchmark `train_step` of the
 package `qat-train`, which is built where no program is named; its modes are the network as a Burn module, as a `QatModel` in float, and
 quantized: as it is by default, with a second convolution for the statistics of batch norm (`two`), and with batch norm frozen.
 
@@ -14,6 +15,10 @@ minutes to begin with), quantized by FX graph mode (`prepare_qat_fx`, default ma
 tensorflow-model-optimization and tf-keras, `quantize_model` of that; networks are Keras 2 models, channels last, and the step is one
 `tf.function`. TensorFlow 2.21.0, tensorflow-model-optimization 0.8.1 and tf-keras 2.21.0 run together. ResNet-20 is left out there: its
 shortcuts pad channels, which `quantize_model` refuses.
+
+With `--device NAME` ours runs on another device than `flex`, built with the feature of that name, and with `--torch-device NAME` PyTorch on
+one of its own (there without PT2E, whose quantizer is one for processors). A GPU's steps are timed by the eight, after which it has done
+its work.
 
 `--busy` is for a machine on which other programs run: PyTorch's threads, which wait for each other by spinning, then wait asleep.
 
@@ -56,8 +61,12 @@ SPEEDS = (
 )
 
 
-def serve(make_step):
-    """Obeys the lines that the benchmark `train_step` obeys; `make_step` gives a step of a network, or None where there is none."""
+def serve(make_step, wait=None):
+    """Obeys the lines that the benchmark `train_step` obeys; `make_step` gives a step of a network, or None where there is none.
+
+    Where steps are queued, `wait` returns when the device has done them.
+    """
+    together = 8 if wait else 1
     steps = {}
     for line in sys.stdin:
         _, net, mode, batch, repeats = line.split()
@@ -70,12 +79,15 @@ def serve(make_step):
         fastest = float("inf")
         for _ in range(int(repeats) + 2):
             start = time.perf_counter()
-            steps[key]()
-            fastest = min(fastest, time.perf_counter() - start)
+            for _ in range(together):
+                steps[key]()
+            if wait:
+                wait()
+            fastest = min(fastest, (time.perf_counter() - start) / together)
         print(int(1e9 * fastest), flush=True)
 
 
-def serve_torch():
+def serve_torch(device):
     import warnings
 
     import torch
@@ -129,10 +141,25 @@ def serve_torch():
         def forward(self, x):
             return self.fc(self.pool(self.blocks(self.relu(self.bn(self.conv(x))))).flatten(1))
 
+    def norm_relu(conv):
+        return [conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU()]
+
+    def separable(c_in, c_out, stride):
+        depthwise = nn.Conv2d(c_in, c_in, 3, stride, 1, groups=c_in, bias=False)
+        return [*norm_relu(depthwise), *norm_relu(nn.Conv2d(c_in, c_out, 1, bias=False))]
+
+    def mobilenet():
+        layers, c_in = norm_relu(nn.Conv2d(3, 8, 3, 2, 1, bias=False)), 8
+        for c_out, stride in ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *[(128, 1)] * 5, (256, 2), (256, 1)):
+            layers += separable(c_in, c_out, stride)
+            c_in = c_out
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c_in, 10))
+
     nets = {
         "lenet": (LeNet, (1, 28, 28)),
         "resnet8": (lambda: ResNet(1, True), (3, 32, 32)),
         "resnet20": (lambda: ResNet(3, False), (3, 32, 32)),
+        "mobilenet-v1-025": (mobilenet, (3, 32, 32)),
     }
 
     def pt2e(model, images):
@@ -150,14 +177,14 @@ def serve_torch():
     def make_step(net, mode, batch):
         make, shape = nets[net]
         torch.manual_seed(1)
-        model, images = make().train(), torch.rand(batch, *shape)
-        targets = torch.arange(batch) % 10
+        model, images = make().train().to(device), torch.rand(batch, *shape).to(device)
+        targets = (torch.arange(batch) % 10).to(device)
         if mode == "torch-compile":
             model = torch.compile(model)
         elif mode == "torch-fx-qat":
-            model = prepare_qat_fx(model, get_default_qat_qconfig_mapping("x86"), (images,))
+            model = prepare_qat_fx(model, get_default_qat_qconfig_mapping("x86"), (images,)).to(device)
         elif mode == "torch-pt2e-qat":
-            model = pt2e(model, images)
+            model = pt2e(model, images) if device == "cpu" else None
             if model is None:
                 return None
         optimizer = torch.optim.Adam(model.parameters(), 1e-4)
@@ -169,7 +196,8 @@ def serve_torch():
 
         return step
 
-    serve(make_step)
+    wait = None if device == "cpu" else lambda: torch.accelerator.synchronize()
+    serve(make_step, wait)
 
 
 def serve_tensorflow():
@@ -253,9 +281,11 @@ class Side:
         return None if line == "none" else int(line) * 1e-6
 
 
-def build():
-    """Builds the benchmark program and gives its path."""
-    command = ["cargo", "bench", "--workspace", "--bench", "train_step", "--no-run", "--message-format", "json"]
+def build(device):
+    """Builds the benchmark program, with what a device needs, and gives its path."""
+    feature = device.split(":")[0]
+    features = ["--features", f"qat-train/{feature}"] if feature in ("wgpu", "cuda") else []
+    command = ["cargo", "bench", "--workspace", *features, "--bench", "train_step", "--no-run", "--message-format", "json"]
     built = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=pathlib.Path(__file__).parents[2])
     messages = [json.loads(line) for line in built.stdout.splitlines() if line.startswith("{")]
     return [message["executable"] for message in messages if message.get("target", {}).get("name") == "train_step"][-1]
@@ -282,16 +312,20 @@ def main():
     parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--nets", default="lenet,resnet8,resnet20")
     parser.add_argument("--ours", metavar="PROGRAM")
+    parser.add_argument("--device", default="flex")
+    parser.add_argument("--torch-device", default="cpu")
     parser.add_argument("--serve", choices=("torch", "tensorflow"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        return serve_torch() if options.serve == "torch" else serve_tensorflow()
+        return serve_torch(options.torch_device) if options.serve == "torch" else serve_tensorflow()
 
-    sides = [Side([options.ours or build(), "--serve"], OURS, options.busy)]
+    ours = [options.ours or build(options.device), "--serve", "--device", options.device]
+    sides = [Side(ours, OURS, options.busy)]
     torch = options.torch or (None if options.tensorflow else sys.executable)
     if torch:
         modes = TORCH if options.compile else tuple(mode for mode in TORCH if mode != "torch-compile")
-        sides.append(Side([torch, __file__, "--serve", "torch"], modes, options.busy))
+        command = [torch, __file__, "--serve", "torch", "--torch-device", options.torch_device]
+        sides.append(Side(command, modes, options.busy))
     if options.tensorflow:
         sides.append(Side([options.tensorflow, __file__, "--serve", "tensorflow"], TENSORFLOW, options.busy))
     modes = [mode for side in sides for mode in side.modes]
@@ -321,7 +355,8 @@ def main():
         found = median(net, lambda times: times[mode])
         return None if found is None else f"{found:.1f}"
 
-    print(f"{time.strftime('%Y-%m-%d')}, {platform.processor() or platform.machine()}, medians of {options.rounds} rounds")
+    machine = platform.processor() or platform.machine()
+    print(f"{time.strftime('%Y-%m-%d')}, {machine}, {options.device}, PyTorch on {options.torch_device}, medians of {options.rounds} rounds")
     table(f"Milliseconds of a step, batch {options.batch}, two threads:", modes, [(n, [milliseconds(n, m) for m in modes]) for n in nets])
     table("Times of a step over another:", [name for name, *_ in COSTS], ratios(COSTS))
     table("How many times as fast ours is as theirs:", [name for name, *_ in SPEEDS], ratios(SPEEDS))

@@ -1,10 +1,15 @@
-//! Times training steps on the CPU: forward, cross entropy, backward and Adam, on random images.
+//! Times training steps: forward, cross entropy, backward and Adam, on random images.
 //!
 //! ```text
-//! cargo bench --workspace --bench train_step -- [NET …] [MODE …]     one table, batch 64
-//! cargo bench --workspace --bench train_step -- --grow [NET …]       how a step grows, as ratios
-//! cargo bench --workspace --bench train_step -- --serve              obeys lines on standard input
+//! cargo bench --workspace --bench train_step -- [NET …] [MODE …]           one table, batch 64
+//! cargo bench --workspace --bench train_step -- --batches [NET …]          images a second by batch, and quantized over float
+//! cargo bench --workspace --bench train_step -- --grow [NET …]             how a step grows, as ratios
+//! cargo bench --workspace --bench train_step -- --launches [NET …] [MODE …]   kernels that a step launches, of wgpu or CUDA
+//! cargo bench --workspace --bench train_step -- --serve                    obeys lines on standard input
 //! ```
+//!
+//! With `--device NAME` the device is another than `flex`; `wgpu` and `cuda` have to be built in (`--features qat-train/wgpu`). Their steps
+//! are queued, and timed by the eight, after which the device has done its work.
 //!
 //! A network is one of the zoo, or `convs:C:S`: three convolutions of `C` channels with batch norm and relu on images of `S` by `S`. A
 //! mode is `module` (the network as a Burn module, trained by Burn's Adam), `float` and `qat` (the network as a [`QatModel`], quantizers off, or on with the
@@ -16,10 +21,11 @@
 //! Tables come about the same way: by processes of this program with a number of threads each, which take turns, every measurement once a
 //! round; a time is the median over the rounds, a ratio the median of each round's ratio.
 
-use std::env;
 use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -28,6 +34,7 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Distribution, Int, Tensor};
+use qat::DeviceName;
 use qat::nn::NormStatistics;
 use qat::optim::AdamConfig;
 use qat::{Mode, Preset, QatModel};
@@ -39,6 +46,8 @@ const NETS: [&str; 5] = ["lenet", "resnet8", "resnet20", "ds-cnn", "mobilenet-v1
 const GROWING: [&str; 3] = ["lenet", "resnet8", "mobilenet-v1-025"];
 const MODES: [&str; 5] = ["module", "float", "qat", "two", "frozen"];
 const ROUNDS: usize = 5;
+/// The file, in the folder that a process runs in, of what CubeCL launches.
+const LAUNCHES: &str = "launches.log";
 
 /// A stem and two convolutions with batch norm and relu, a mean and a head.
 #[derive(Module, Debug)]
@@ -69,35 +78,34 @@ impl Convs {
     }
 }
 
-/// Nanoseconds of the fastest step; `None` for a network that is not there.
-fn time(net: &str, mode: &str, batch: usize, repeats: usize) -> Option<u128> {
-    let device = Device::flex().autodiff();
+/// A training step of a network; `None` for one that is not there.
+fn step(device: &Device, net: &str, mode: &str, batch: usize) -> Option<Box<dyn FnMut()>> {
     let (mode, scheme) = mode.split_once(':').unwrap_or((mode, "int8"));
     let config = Preset::named(scheme).unwrap_or_else(|| panic!("expected {}, found {scheme:?}", Preset::LIST)).config();
     let images = |[c, h, w]: [usize; 3]| {
         device.seed(1);
-        Tensor::<4>::random([batch, c, h, w], Distribution::Uniform(0.0, 1.0), &device)
+        Tensor::<4>::random([batch, c, h, w], Distribution::Uniform(0.0, 1.0), device)
     };
     let targets: Vec<i64> = (0..batch as i64).map(|i| i % 10).collect();
-    let targets = Tensor::<1, Int>::from_data(targets.as_slice(), &device);
+    let targets = Tensor::<1, Int>::from_data(targets.as_slice(), device);
     if let Some(sizes) = net.strip_prefix("convs:") {
         let (channels, size) = sizes.split_once(':')?;
         let (channels, size) = (channels.parse().ok()?, size.parse().ok()?);
         let shape = [1, 3, size, size];
-        let module = Convs::new(channels, &device).valid();
+        let module = Convs::new(channels, device).valid();
         let model = QatModel::prepare(&module, shape, &config, Convs::forward).expect("a network that can be quantized");
         let images = images([3, size, size]);
-        return Some(steps(in_mode(model, mode, &images), AdamConfig::new().init(), images, targets, repeats));
+        return Some(step_of(in_mode(model, mode, &images), AdamConfig::new().init(), images, targets));
     }
     let zoo: ZooModel = net.parse().ok()?;
     let [c, h, w] = zoo.input_shape();
     let images = images([c, h, w]);
-    let module = zoo.init(&device, 1);
+    let module = zoo.init(device, 1);
     if mode == "module" {
-        return Some(steps(module, burn::optim::AdamConfig::new().init(), images, targets, repeats));
+        return Some(step_of(module, burn::optim::AdamConfig::new().init(), images, targets));
     }
     let model = QatModel::prepare(&module.valid(), [1, c, h, w], &config, Classifier::logits).expect("the zoo can be quantized");
-    Some(steps(in_mode(model, mode, &images), AdamConfig::new().init(), images, targets, repeats))
+    Some(step_of(in_mode(model, mode, &images), AdamConfig::new().init(), images, targets))
 }
 
 fn in_mode(model: QatModel, mode: &str, images: &Tensor<4>) -> QatModel {
@@ -116,39 +124,77 @@ fn in_mode(model: QatModel, mode: &str, images: &Tensor<4>) -> QatModel {
     .train()
 }
 
-fn steps<M: Classifier>(
-    mut model: M,
+fn step_of<M: Classifier + 'static>(
+    model: M,
     mut optimizer: ModuleOptimizer,
     images: Tensor<4>,
     targets: Tensor<1, Int>,
-    repeats: usize,
-) -> u128 {
-    let mut fastest = u128::MAX;
-    for _ in 0..repeats + 2 {
-        let start = Instant::now();
+) -> Box<dyn FnMut()> {
+    let mut trained = Some(model);
+    Box::new(move || {
+        let model = trained.take().expect("the model of the step before");
         let logits = model.logits(images.clone());
         let loss = CrossEntropyLossConfig::new().init(&logits.device()).forward(logits, targets.clone());
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        model = optimizer.step(1e-4, model, gradients);
-        fastest = fastest.min(start.elapsed().as_nanos());
+        trained = Some(optimizer.step(1e-4, model, gradients));
+    })
+}
+
+fn wait_for(device: &Device) {
+    device.sync().expect("a device that does its work");
+}
+
+/// Nanoseconds of a step, in the fastest of the repeats.
+fn time(device: &Device, is_queued: bool, step: &mut dyn FnMut(), repeats: usize) -> u128 {
+    let together = if is_queued { 8 } else { 1 };
+    let mut fastest = u128::MAX;
+    for _ in 0..repeats + 2 {
+        let start = Instant::now();
+        (0..together).for_each(|_| step());
+        wait_for(device);
+        fastest = fastest.min(start.elapsed().as_nanos() / together);
     }
     fastest
 }
 
+/// Kernels that a step launches, by the lines that CubeCL writes for them into [`LAUNCHES`].
+fn launches(device: &Device, step: &mut dyn FnMut()) -> usize {
+    const STEPS: usize = 4;
+    let mut lines_after_steps = || {
+        (0..STEPS).for_each(|_| step());
+        wait_for(device);
+        // A thread of its own writes them.
+        let lines = || fs::read_to_string(LAUNCHES).map_or(0, |text| text.lines().count());
+        let mut before = lines();
+        loop {
+            thread::sleep(Duration::from_millis(300));
+            let now = lines();
+            if now == before {
+                return now;
+            }
+            before = now;
+        }
+    };
+    // The first steps try kernels out.
+    let before = lines_after_steps();
+    (lines_after_steps() - before) / STEPS
+}
+
 /// Obeys lines on standard input.
-fn serve() {
+fn serve(name: DeviceName) {
+    let is_queued = !matches!(name, DeviceName::Flex | DeviceName::NdArray);
+    let device = name.init().unwrap_or_else(|error| panic!("{error}")).autodiff();
     for line in io::stdin().lock().lines() {
         let line = line.expect("lines on standard input");
-        match line.split_whitespace().collect::<Vec<_>>()[..] {
-            ["time", net, mode, batch, repeats] => {
-                let (batch, repeats) = (batch.parse().expect("a batch size"), repeats.parse().expect("a number of repeats"));
-                match time(net, mode, batch, repeats) {
-                    Some(nanoseconds) => println!("{nanoseconds}"),
-                    None => println!("none"),
-                }
-            }
-            _ => panic!("expected `time NET MODE BATCH REPEATS`, found {line:?}"),
-        }
+        let words = line.split_whitespace().collect::<Vec<_>>();
+        let (&[what, net, mode, batch], repeats) = words.split_first_chunk().expect("`WHAT NET MODE BATCH`");
+        let step = step(&device, net, mode, batch.parse().expect("a batch size"));
+        let answer = step.map(|mut step| match (what, repeats) {
+            ("time", [repeats]) => time(&device, is_queued, &mut *step, repeats.parse().expect("a number of repeats")),
+            ("launches", []) => launches(&device, &mut *step) as u128,
+            _ => panic!("expected `time NET MODE BATCH REPEATS` or `launches NET MODE BATCH`, found {line:?}"),
+        });
+        println!("{}", answer.map_or("none".to_owned(), |answer| answer.to_string()));
     }
 }
 
@@ -160,9 +206,20 @@ struct Server {
 }
 
 impl Server {
-    fn new(threads: usize) -> Self {
+    fn new(device: &DeviceName, threads: usize) -> Self {
+        Self::started(device, |command| command.env("RAYON_NUM_THREADS", threads.to_string()))
+    }
+
+    /// One whose CubeCL writes a line for every kernel that it launches.
+    fn that_counts(device: &DeviceName, folder: &Path) -> Self {
+        let config = format!("[profiling.logger]\nlevel = \"minimal\"\nfile = \"{LAUNCHES}\"\n");
+        fs::write(folder.join("cubecl.toml"), config).expect("a folder that can be written to");
+        Self::started(device, |command| command.current_dir(folder))
+    }
+
+    fn started(device: &DeviceName, setting: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let mut command = Command::new(env::current_exe().expect("this program has a path"));
-        command.arg("--serve").env("RAYON_NUM_THREADS", threads.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        setting(&mut command).args(["--serve", "--device", &device.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("this program starts");
         let lines = process.stdin.take().expect("its input is a pipe");
         let answers = BufReader::new(process.stdout.take().expect("its output is a pipe"));
@@ -173,10 +230,14 @@ impl Server {
     fn milliseconds(&mut self, case: &Case) -> f64 {
         // Enough steps for a fastest one, and no more than a round can wait for.
         let repeats = (512 / case.batch).clamp(2, 30);
-        writeln!(self.lines, "time {} {} {} {repeats}", case.net, case.mode, case.batch).expect("it reads");
+        self.answer(&format!("time {} {} {} {repeats}", case.net, case.mode, case.batch)) / 1e6
+    }
+
+    fn answer(&mut self, line: &str) -> f64 {
+        writeln!(self.lines, "{line}").expect("it reads");
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("it answers");
-        answer.trim().parse::<f64>().expect("a network that is there") / 1e6
+        answer.trim().parse().expect("a network that is there")
     }
 }
 
@@ -210,8 +271,8 @@ struct Times {
 }
 
 impl Times {
-    fn of(cases: Vec<Case>) -> Self {
-        let mut servers = [1, 2].map(Server::new);
+    fn of(device: &DeviceName, cases: Vec<Case>) -> Self {
+        let mut servers = [1, 2].map(|threads| Server::new(device, threads));
         let mut round = |round: usize| {
             eprint!("\rround {} of {ROUNDS}, {} measurements each ", round + 1, cases.len());
             cases.iter().map(|case| servers[case.threads - 1].milliseconds(case)).collect()
@@ -252,9 +313,9 @@ fn row(name: &str, cells: impl IntoIterator<Item = String>) {
 }
 
 /// Networks in modes at batch 64 on two threads.
-fn table(nets: &[&str], modes: &[&str]) {
+fn table(device: &DeviceName, nets: &[&str], modes: &[&str]) {
     let case = |net: &str, mode: &str| Case::new(net, mode, 64, 2);
-    let times = Times::of(nets.iter().flat_map(|net| modes.iter().map(|mode| case(net, mode))).collect());
+    let times = Times::of(device, nets.iter().flat_map(|net| modes.iter().map(|mode| case(net, mode))).collect());
     println!("Milliseconds of a step, batch 64, two threads, medians of {ROUNDS} rounds:\n");
     head(&[&["network"], modes].concat());
     for net in nets {
@@ -273,8 +334,39 @@ fn table(nets: &[&str], modes: &[&str]) {
     }
 }
 
+/// Float and quantized steps of large batches, which fill a device.
+fn batches(device: &DeviceName, nets: &[&str]) {
+    const BATCHES: [usize; 3] = [64, 256, 1024];
+    let case = |net: &str, mode: &str, batch: usize| Case::new(net, mode, batch, 2);
+    let cases = |net| BATCHES.into_iter().flat_map(move |batch| ["float", "qat"].map(|mode| case(net, mode, batch)));
+    let times = Times::of(device, nets.iter().flat_map(|net| cases(net)).collect());
+    println!("Images a second of a quantized step by batch, then quantized over float, medians of {ROUNDS} rounds:\n");
+    let of_batches = |what: &str| BATCHES.map(|batch| format!("{what}{batch}"));
+    let columns = [of_batches(""), of_batches("qat / float, ")].concat();
+    head(&[&["network"], &columns.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+    for net in nets {
+        let images = BATCHES.map(|batch| format!("{:.0}", 1e3 * batch as f64 / times.milliseconds(&case(net, "qat", batch))));
+        let ratios = BATCHES.map(|batch| format!("{:.2}", times.ratio(&case(net, "qat", batch), &case(net, "float", batch))));
+        row(net, images.into_iter().chain(ratios));
+    }
+}
+
+/// Kernels that a step launches, batch 64.
+fn count_launches(device: &DeviceName, nets: &[&str], modes: &[&str]) {
+    println!("Kernels that a step launches, batch 64:\n");
+    head(&[&["network"], modes].concat());
+    for net in nets {
+        let launches = |mode: &&str| {
+            let folder = tempfile::tempdir().expect("a folder for the log");
+            let mut server = Server::that_counts(device, folder.path());
+            format!("{}", server.answer(&format!("launches {net} {mode} 64")))
+        };
+        row(net, modes.iter().map(launches));
+    }
+}
+
 /// How a step grows with the batch, threads, channels, size of images and bits.
-fn grow(nets: &[&str]) {
+fn grow(device: &DeviceName, nets: &[&str]) {
     const BATCHES: [usize; 4] = [1, 8, 64, 512];
     const CHANNELS: [usize; 4] = [8, 16, 32, 64];
     const SIZES: [usize; 4] = [8, 16, 32, 64];
@@ -296,7 +388,7 @@ fn grow(nets: &[&str]) {
         cases.extend(CHANNELS.map(|channels| wide(channels, mode)));
         cases.extend(SIZES.map(|size| large(size, mode)));
     }
-    let times = Times::of(cases);
+    let times = Times::of(device, cases);
 
     println!(
         "Microseconds of a quantized step for each image, two threads, by batch; then, of the same batches, one thread over two, and"
@@ -347,15 +439,24 @@ fn main() {
     qat::keep_freed_memory();
     let arguments: Vec<String> = env::args().collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
+    let named = arguments.iter().position(|argument| argument == "--device");
+    let device = named.and_then(|at| arguments.get(at + 1)).map_or(Ok(DeviceName::Flex), |name| name.parse());
+    let device = device.unwrap_or_else(|error| panic!("{error}"));
     if has("--serve") {
-        return serve();
+        return serve(device);
     }
     let picked = |all: &[&'static str]| -> Vec<&'static str> {
         let named: Vec<_> = all.iter().copied().filter(|name| has(name)).collect();
         if named.is_empty() { all.to_vec() } else { named }
     };
     if has("--grow") {
-        return grow(&picked(if NETS.iter().any(|net| has(net)) { &NETS } else { &GROWING }));
+        return grow(&device, &picked(if NETS.iter().any(|net| has(net)) { &NETS } else { &GROWING }));
     }
-    table(&picked(&NETS), &picked(&MODES));
+    if has("--batches") {
+        return batches(&device, &picked(&NETS));
+    }
+    if has("--launches") {
+        return count_launches(&device, &picked(&NETS), &picked(&MODES));
+    }
+    table(&device, &picked(&NETS), &picked(&MODES));
 }
