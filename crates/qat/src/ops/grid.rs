@@ -275,9 +275,9 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// The sum of all lanes, by halves: runs may be as short as a group of a weight.
+/// The sum of all lanes, by halves: one after the other they take longer than the numbers of a short run.
 #[inline(always)]
-fn total(mut lanes: [f32; LANES]) -> f32 {
+pub(super) fn total(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
     while half > 0 {
         for lane in 0..half {
@@ -377,16 +377,18 @@ impl Kernel for Backward<'_> {
                     clipped[lane] += c;
                 }
             }
-            for (lane, ((x, dy), dx)) in x[whole..].iter().zip(&dy[whole..]).zip(&mut dx[whole..]).enumerate() {
+            // Apart from the lanes: a vector is read from memory late where single lanes of it have just been written.
+            let mut rest = [0.0f32; 2];
+            for ((x, dy), dx) in x[whole..].iter().zip(&dy[whole..]).zip(&mut dx[whole..]) {
                 let [d, s, c] = quantizer.gradients(*x, *dy);
                 dx.write(d);
-                of_scale[lane] += s;
-                clipped[lane] += c;
+                rest[0] += s;
+                rest[1] += c;
             }
             // Short runs spend much of their time on totals.
-            *sum = total(of_scale);
+            *sum = total(of_scale) + rest[0];
             if let Some(sum) = of_clipped.get_mut(index) {
-                *sum = total(clipped);
+                *sum = total(clipped) + rest[1];
             }
         }
     }

@@ -17,7 +17,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::grid::{Finish, LANES};
+use super::grid::{Finish, LANES, total};
 use super::parts::{for_parts, map_parts};
 use super::simd::{Kernel, Simd, dispatch};
 
@@ -118,17 +118,19 @@ impl Kernel for RunMoments<'_> {
 
 #[inline(always)]
 fn sum(numbers: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut lanes = [0.0f32; LANES];
     let chunks = numbers.chunks_exact(LANES);
-    for (lane, x) in lanes.iter_mut().zip(chunks.remainder()) {
-        *lane += f(*x);
+    // Apart from the lanes: a vector is read from memory late where single lanes of it have just been written.
+    let rest = chunks.remainder().iter().fold(0.0, |rest, x| rest + f(*x));
+    if numbers.len() < LANES {
+        return rest;
     }
+    let mut lanes = [0.0f32; LANES];
     for chunk in chunks {
         for lane in 0..LANES {
             lanes[lane] += f(chunk[lane]);
         }
     }
-    lanes.iter().sum()
+    total(lanes) + rest
 }
 
 /// What numbers are divided by, `√(v + ε)`. Where their weight was multiplied by `k` it is `k · √(v / k² + ε)`, of k's sign: as if the
@@ -383,15 +385,20 @@ fn backward(
             sums[3][lane] += clipped;
         }
     }
-    for (lane, ((x, d_out), dx)) in x[whole..].iter().zip(&d_out[whole..]).zip(&mut dx[whole..]).enumerate() {
+    // Apart from the lanes, as in [`sum`].
+    let mut rest = [0.0f32; 4];
+    for ((x, d_out), dx) in x[whole..].iter().zip(&d_out[whole..]).zip(&mut dx[whole..]) {
         let [g, of_scale, clipped] = gradients(*x, *d_out);
         dx.write(g * times);
-        sums[0][lane] += g;
-        sums[1][lane] += g * x;
-        sums[2][lane] += of_scale;
-        sums[3][lane] += clipped;
+        rest[0] += g;
+        rest[1] += g * x;
+        rest[2] += of_scale;
+        rest[3] += clipped;
     }
-    sums.map(|lanes| lanes.iter().sum())
+    if whole == 0 {
+        return rest;
+    }
+    [total(sums[0]) + rest[0], total(sums[1]) + rest[1], total(sums[2]) + rest[2], total(sums[3]) + rest[3]]
 }
 
 /// `dz ← c₀ · dz + c₁ · z + c₂`.
