@@ -2,7 +2,7 @@
 //!
 //! On Burn's Flex and ndarray backends they are kernels of this crate, entered through Burn's backend extensions: [`layer`],
 //! [`max_pool2d`], [`norm`], [`finish`], [`pad`], [`slice`], [`fake_quantize`], [`weight_step`], [`range`] and [`adam`]; on wgpu and CUDA
-//! [`fake_quantize`], [`weight_step`] and [`range`] are. On every other device, for numbers other than f32, and within [`with_reference_operations`], they are the compositions of Burn operations that define them, in [`reference`].
+//! [`fake_quantize`], [`weight_step`], [`range`] and [`adam`] are. On every other device, for numbers other than f32, and within [`with_reference_operations`], they are the compositions of Burn operations that define them, in [`reference`].
 //! Results of the kernels do not depend on the number of threads, and are the same in every run on one machine.
 
 mod adam;
@@ -148,9 +148,7 @@ impl Ending {
             Self::Clamp(clamp) => clamp.apply(x),
             Self::Grid { grid, scale, zero } => fake_quantize(x, scale, zero, None, grid),
             #[cfg(any(feature = "wgpu", feature = "cuda"))]
-            Self::Range { grid, min, max, codes, step }
-                if [&min, &max].into_iter().all(|end| has_grid_kernels(end)) && has_grid_kernels(&x) =>
-            {
+            Self::Range { grid, min, max, codes, step } if is_cube(x.device().inner().as_dispatch()) && has_grid_kernels(&x) => {
                 range_quantize(x, [min, max, *step], codes, grid)
             }
             Self::Range { grid, min, max, codes, .. } => {

@@ -335,4 +335,18 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_sum_that_stretches_stays_on_the_processor_where_it_is() {
+        let device = Device::flex().autodiff();
+        let codes = RangeCodes { quant_min: -8.0, steps: 15.0, min_scale: 1e-6, limit: f32::INFINITY, ends: RangeEnds::Both };
+        let grid = Grid::new(-8.0, 7.0);
+        let mut draws = Draws(SEED);
+        let (x, y) = (draws.scaled([2, 3, 4, 4], 2.0, 0.0, &device), draws.scaled([2, 3, 1, 1], 1.0, 0.0, &device));
+        let [min, max] = [-1.3, 2.1].map(|end| Tensor::<1>::from_floats([end], &device));
+        let (scale, zero) = reference::range(min.clone(), max.clone(), codes);
+        let expected = reference::fake_quantize(x.clone() + y.clone(), scale, zero, None, grid);
+        let found = finish(x, Some(y), range_ending(grid, min, max, codes));
+        assert_eq!(values(&found), values(&expected));
+    }
 }
