@@ -9,7 +9,7 @@ use cubecl::prelude::*;
 use cubecl::{calculate_cube_count_elemwise, cube};
 
 use super::super::adam::{AdamStep, AdamUpdate};
-use super::memory::{buffer, is_dense, lies_as, like};
+use super::memory::{buffer, is_dense, lies_as, like, number_or_zero};
 
 /// An [`AdamStep`] as a kernel's argument; a factor that is not there is 0 or 1.
 #[derive(CubeLaunch, CubeType)]
@@ -30,17 +30,11 @@ struct StepArgs {
     unbiases: bool,
 }
 
-/// A moment; 0 before the first step.
-#[cube]
-fn moment(moments: ComptimeOption<&[f32]>, at: usize) -> f32 {
-    let moment: ComptimeOption<f32> = moments.map(|moments| moments[at]);
-    moment.unwrap_or_default()
-}
-
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn adam_kernel(
     parameter: &[f32],
     gradient: &[f32],
+    // Before the first step there are none, which counts as 0.
     moment_1: ComptimeOption<&[f32]>,
     moment_2: ComptimeOption<&[f32]>,
     new_parameter: &mut [f32],
@@ -54,8 +48,8 @@ fn adam_kernel(
     }
     let p = parameter[at];
     let g = p * step.penalty + gradient[at];
-    let m = moment(moment_1, at) * step.beta_1 + g * step.new_1;
-    let v = moment(moment_2, at) * step.beta_2 + g * g * step.new_2;
+    let m = number_or_zero(moment_1, at) * step.beta_1 + g * step.new_1;
+    let v = number_or_zero(moment_2, at) * step.beta_2 + g * g * step.new_2;
     new_moment_1[at] = m;
     new_moment_2[at] = v;
     let change = if comptime![step.unbiases] {
@@ -95,8 +89,8 @@ pub(in super::super) fn adam(
     let others = || [Some(&gradient), moment_1.as_ref(), moment_2.as_ref()].into_iter().flatten();
     let lie_alike = is_dense(&parameter) && others().all(|other| lies_as(&parameter, other));
     let contiguous = |tensor: CubeTensor| if lie_alike { tensor } else { into_contiguous(tensor) };
-    let [moment_1, moment_2] = [moment_1.clone(), moment_2.clone()].map(|moment| moment.map(contiguous));
-    let (parameter, gradient) = (contiguous(parameter), contiguous(gradient.clone()));
+    let [moment_1, moment_2] = [moment_1, moment_2].map(|moment| moment.map(contiguous));
+    let (parameter, gradient) = (contiguous(parameter), contiguous(gradient));
     let [new_parameter, new_moment_1, new_moment_2] = [(); 3].map(|()| like(&parameter));
     if numbers > 0 {
         let cube_dim = CubeDim::new(&parameter.client, numbers);

@@ -26,7 +26,7 @@ use cubecl::{calculate_cube_count_elemwise, cube};
 
 use super::super::grid::{Channels, Grid};
 use super::channels::{ChannelArgs, SIDE_BY_SIDE, UNITS, channel_of_unit, cubes, in_memory, place};
-use super::memory::{buffer, is_dense, lies_as, like, numbers_beside};
+use super::memory::{buffer, is_dense, lies_as, like, number_or_zero, numbers_beside};
 use crate::clamp::Clamp;
 
 /// Numbers that a unit adds before another part is begun.
@@ -68,13 +68,6 @@ fn code(rounded: f32, zero: f32, grid: &GridArgs) -> f32 {
     q - zero
 }
 
-/// The channel's number of an operand; 0 where there is none.
-#[cube]
-fn of_channel(numbers: ComptimeOption<&[f32]>, channel: usize) -> f32 {
-    let number: ComptimeOption<f32> = numbers.map(|numbers| numbers[channel]);
-    number.unwrap_or_default()
-}
-
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn forward_kernel(x: &[f32], scale: &[f32], zero: ComptimeOption<&[f32]>, y: &mut [f32], channels: ChannelArgs, grid: GridArgs) {
     let at = ABSOLUTE_POS;
@@ -85,7 +78,7 @@ fn forward_kernel(x: &[f32], scale: &[f32], zero: ComptimeOption<&[f32]>, y: &mu
     let number = x[at];
     let scale = scale[channel];
     let t = quotient(number, scale, &grid);
-    let on_grid = code(t.round(), of_channel(zero, channel), &grid) * scale;
+    let on_grid = code(t.round(), number_or_zero(zero, channel), &grid) * scale;
     let is_nan = number.is_nan() || t.is_nan();
     let becomes_nan = if comptime![grid.keeps_infinity] { is_nan } else { is_nan || t.is_inf() };
     y[at] = select(becomes_nan, grid.nan, on_grid);
@@ -128,7 +121,7 @@ fn backward_kernel(
     let mut zero_sum = 0.0f32;
     if channel < channels.count {
         let step = scale[channel];
-        let zero = of_channel(zero, channel);
+        let zero = number_or_zero(zero, channel);
         let mut index = CUBE_POS_X as usize * parts.part + (UNIT_POS / width) as usize;
         let mut end = (CUBE_POS_X as usize + 1) * parts.part;
         if end > parts.length {

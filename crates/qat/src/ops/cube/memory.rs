@@ -5,7 +5,15 @@ use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::cube;
 use cubecl::prelude::*;
+
+/// The number of an operand at a place; 0 where there is no operand.
+#[cube]
+pub(super) fn number_or_zero(numbers: ComptimeOption<&[f32]>, at: usize) -> f32 {
+    let number: ComptimeOption<f32> = numbers.map(|numbers| numbers[at]);
+    number.unwrap_or_default()
+}
 
 /// A contiguous or otherwise dense tensor as a kernel's argument, in the order of memory.
 pub(super) fn buffer(tensor: CubeTensor) -> BufferArg {

@@ -6,16 +6,14 @@
 )]
 
 use burn::backend::TensorMetadata;
-use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::cube;
 use cubecl::prelude::*;
 
 use super::super::grid::Channels;
 use super::channels::{ChannelArgs, UNITS, channel_of_unit, cubes, in_memory, place};
-use super::memory::{buffer, is_dense};
+use super::memory::{buffer, is_dense, numbers_beside};
 
 /// Gives `max |w| / highest` of each channel, or `min_scale` where that is more. The bits of magnitudes have their order, with NaN above all.
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -63,8 +61,7 @@ pub(in super::super) fn weight_step(weight: CubeTensor, channels: Channels, high
     let channels = in_memory(&weight, channels);
     let length = weight.shape().num_elements() / channels.count.max(1);
     let width = channels.width();
-    let shape = Shape::new([channels.count]);
-    let steps = empty_device_contiguous_dtype(weight.client.clone(), weight.device.clone(), shape, DType::F32);
+    let steps = numbers_beside(&weight, channels.count);
     if channels.count == 0 {
         return steps;
     }
